@@ -1,0 +1,62 @@
+//! An uncontended acquire and release, and bare `flock` calls on a kept descriptor, in turns.
+
+use std::fs::File;
+use std::time::Instant;
+
+use pilotman::blocking::{Locks, Mutex};
+use pilotman_bench::{Failure, figure, median};
+use rustix::fs::{FlockOperation, flock};
+
+const ROUNDS: usize = 101;
+const PAIRS: u32 = 1000;
+
+/// Measures; the figure is the median over the rounds, each with both sides one after the other.
+pub(crate) fn measure() -> Result<(), Failure> {
+    let directory = tempfile::tempdir()?;
+    let file = File::create(directory.path().join("bare"))?;
+    let locks = Locks::connect(&format!("file://{}", directory.path().display()))?;
+    let mutex = locks.mutex("pair");
+    // Caches and lazy set-up are paid before.
+    bare(&file)?;
+    ours(&mutex)?;
+
+    let (mut ratios, mut ours_ns, mut bare_ns) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        // Who is first changes, so that a drift of the machine's speed meets both.
+        let (bare, ours) = if round % 2 == 0 {
+            let bare = bare(&file)?;
+            (bare, ours(&mutex)?)
+        } else {
+            let ours = ours(&mutex)?;
+            (bare(&file)?, ours)
+        };
+        ratios.push(ours / bare);
+        ours_ns.push(ours);
+        bare_ns.push(bare);
+    }
+    figure("pair", median(&ratios), "×");
+    figure("pair-pilotman", median(&ours_ns), "ns");
+    figure("pair-flock", median(&bare_ns), "ns");
+    Ok(())
+}
+
+fn bare(file: &File) -> Result<f64, Failure> {
+    let start = Instant::now();
+    for _ in 0..PAIRS {
+        flock(file, FlockOperation::NonBlockingLockExclusive)?;
+        flock(file, FlockOperation::Unlock)?;
+    }
+    Ok(each(start))
+}
+
+fn ours(mutex: &Mutex) -> Result<f64, Failure> {
+    let start = Instant::now();
+    for _ in 0..PAIRS {
+        mutex.acquire()?.release()?;
+    }
+    Ok(each(start))
+}
+
+fn each(start: Instant) -> f64 {
+    start.elapsed().as_nanos() as f64 / f64::from(PAIRS)
+}

@@ -1,0 +1,80 @@
+//! Which backend: from the command line, the environment, or the default. And how to show it without its secrets.
+
+use std::env;
+
+use pilotman::blocking::Locks;
+
+use crate::exit::{Code, Failure};
+
+mod default;
+mod secret;
+
+/// The environment variable that names the backend.
+pub(crate) const VARIABLE: &str = "PILOTMAN_BACKEND";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Argument,
+    Environment,
+    Default,
+}
+
+/// The backend that was asked for.
+pub(crate) struct Backend {
+    url: String,
+    pub(crate) origin: Origin,
+}
+
+impl Backend {
+    /// Chooses: `argument`, else the environment variable, else files of this user.
+    pub(crate) fn choose(argument: Option<String>) -> Result<Self, Failure> {
+        if let Some(url) = argument {
+            return Ok(Self { url, origin: Origin::Argument });
+        }
+        match env::var(VARIABLE) {
+            Ok(url) if !url.is_empty() => Ok(Self { url, origin: Origin::Environment }),
+            Err(env::VarError::NotUnicode(_)) => {
+                Err(Failure::new(Code::Misconfigured, format!("{VARIABLE} is not valid UTF-8; percent-encode the URL")))
+            }
+            _ => default::url().map(|url| Self { url, origin: Origin::Default }),
+        }
+    }
+
+    /// As [`Self::choose`], and lock files say who holds them, for others to read.
+    pub(crate) fn choose_for_holding(argument: Option<String>) -> Result<Self, Failure> {
+        let mut backend = Self::choose(argument)?;
+        backend.url = default::with_record(backend.url);
+        Ok(backend)
+    }
+
+    pub(crate) fn connect(&self) -> Result<Locks, Failure> {
+        Locks::connect(&self.url).map_err(|error| {
+            let failure = Failure::from(error);
+            Failure { message: secret::scrub(&self.url, &failure.message), ..failure }
+        })
+    }
+
+    /// What to warn of, if a secret stands where other users can read it.
+    pub(crate) fn warning(&self) -> Option<String> {
+        (self.origin == Origin::Argument && secret::is_in(&self.url)).then(|| {
+            format!(
+                "the URL has a password, and other users can read command lines; put the URL into {VARIABLE} instead"
+            )
+        })
+    }
+
+    /// Whether the environment variable may be passed on to a child: it is what we use ourselves, and it is harmless.
+    pub(crate) fn may_be_inherited(&self) -> bool {
+        self.origin == Origin::Environment && !secret::is_in(&self.url)
+    }
+
+    /// The URL and where it comes from, without secrets.
+    pub(crate) fn shown(&self) -> String {
+        let from = match self.origin {
+            Origin::Argument => "from --backend",
+            Origin::Environment => "from PILOTMAN_BACKEND",
+            Origin::Default => "the default",
+        };
+        format!("{} ({from})", secret::scrub(&self.url, &self.url))
+    }
+}

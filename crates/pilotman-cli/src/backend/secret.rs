@@ -1,0 +1,117 @@
+//! Finding secrets in a URL, which may be no valid URL: what fails to parse must not be echoed either.
+
+/// The query parameters that hold secrets, by a part of their names.
+const TELLING: [&str; 9] =
+    ["password", "passwd", "pwd", "secret", "signature", "sastoken", "accesstoken", "accountkey", "sharedkey"];
+
+/// Whether `url` holds a secret.
+pub(crate) fn is_in(url: &str) -> bool {
+    !secrets(url).is_empty()
+}
+
+/// `text` without the secrets of `url`, as they stand there or percent-decoded.
+pub(crate) fn scrub(url: &str, text: &str) -> String {
+    let mut secrets: Vec<_> =
+        secrets(url).into_iter().flat_map(|secret| [secret.to_owned(), decoded(secret)]).filter(|s| !s.is_empty()).collect();
+    // The longest first, lest a part of it be replaced and the rest be shown.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+}
+
+fn secrets(url: &str) -> Vec<&str> {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let mut found = Vec::new();
+    // Passwords may hold unencoded '/', '?' and '#' in a URL that is wrong, so the last '@' counts.
+    if let Some((before, _)) = after_scheme.rsplit_once('@')
+        && let Some((_, password)) = before.split_once(':')
+        && !password.is_empty()
+    {
+        found.push(password);
+        // Several hosts, each with its user and password: u:p@a,u:p@b.
+        found.extend(before.split(',').filter_map(|part| {
+            let part = part.rsplit_once('@').map_or(part, |(userinfo, _)| userinfo);
+            part.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
+        }));
+    }
+    if let Some((_, query)) = after_scheme.split_once('?') {
+        found.extend(query.split(['&', '#', ';']).filter_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            let key = decoded(key).to_lowercase().replace(['-', '_', '.'], "");
+            let telling = TELLING.iter().any(|part| key.contains(part)) || ["key", "pass", "sig", "sas"].contains(&key.as_str());
+            // `password-file=…` and `password-env=…` say where the secret is, not what it is.
+            let elsewhere = key.ends_with("file") || key.ends_with("env");
+            (telling && !elsewhere && !value.is_empty()).then_some(value)
+        }));
+        // Nodes of a quorum are URLs of their own, percent-encoded.
+        found.extend(query.split('&').filter_map(|pair| {
+            let (_, value) = pair.split_once('=')?;
+            let inner = decoded(value);
+            (inner.contains("://") && is_in(&inner)).then_some(value)
+        }));
+    }
+    found
+}
+
+/// Percent-decoded; what is no UTF-8 or no encoding stays.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = |at: usize| after.get(at).and_then(|&c| (c as char).to_digit(16));
+        match (first, hex(0), hex(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high * 16 + low) as u8);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_found_and_scrubbed() {
+        for url in [
+            "redis://user:hunter2@host:6379/0",
+            "redis://:hunter2@host",
+            "redis://user:hunter2@[bad",
+            "nonsense:hunter2@x",
+            "postgres://host/db?password=hunter2",
+            "postgres://host/db?sslmode=require&PassWord=hunter2&x=1",
+            "azblob://container?account-key=hunter2",
+            "azblob://container?sv=1&sig=hunter2",
+            "redlock://a:hunter2@h1,b:hunter2@h2",
+            "redlock://?node=redis%3A%2F%2Fu%3Ahunter2%40host",
+            "redis://user:hun%74er2@host",
+            "redis://user:p/a?hunter2@host",
+        ] {
+            assert!(is_in(url), "{url}");
+            let shown = scrub(url, &format!("can't parse {url}, really: {url}"));
+            assert!(!shown.contains("hunter2") && !shown.contains("hun%74er2"), "{shown}");
+        }
+        assert_eq!(scrub("redis://u:hun%74er2@h", "bad password hunter2"), "bad password ***");
+    }
+
+    #[test]
+    fn harmless_urls_are_left_alone() {
+        for url in [
+            "file:///var/lock?record-holder=true&tokens=true",
+            "redis://127.0.0.1:6379",
+            "redis://user@host",
+            "redlock://host1:1,host2:2,host3:3?lease=30s&key-format=redlock:{}",
+            "postgres://host/db?password-file=/run/secrets/pg",
+            "memory://",
+            "",
+        ] {
+            assert!(!is_in(url), "{url}");
+            assert_eq!(scrub(url, url), url);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The future of an acquire. Dropping it at any point leaves nothing behind.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::queue::Driver;
+use super::{Engine, Hold, Slot, Tenancy, driver};
+use crate::backend::Outcome;
+use crate::clock::{Sleep, Time};
+use crate::metrics::Stopwatch;
+use crate::{Error, ErrorKind, Result};
+
+/// How long an acquire waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Exactly one attempt.
+    No,
+    /// Until this much time has passed.
+    For(Duration),
+    /// For ever.
+    Forever,
+}
+
+impl From<Duration> for Wait {
+    fn from(limit: Duration) -> Self {
+        match limit {
+            Duration::ZERO => Self::No,
+            Duration::MAX => Self::Forever,
+            limit => Self::For(limit),
+        }
+    }
+}
+
+/// See the [module](self). Completes with `None` when the wait is over and the lock was not to be had.
+pub(crate) struct Acquire {
+    engine: Arc<Engine>,
+    slot: Arc<Slot>,
+    wait: Wait,
+    state: State,
+}
+
+enum State {
+    Start,
+    /// In the queue, or just taken out of it to be given a hold.
+    Queued { ticket: u64, receiver: Receiver, limit: Option<Sleep>, since: Stopwatch },
+    /// One attempt is under way on the I/O thread.
+    Attempting(Receiver),
+    Done,
+}
+
+type Receiver = oneshot::Receiver<Result<Option<Tenancy>>>;
+
+impl Acquire {
+    pub(crate) fn new(engine: Arc<Engine>, slot: Arc<Slot>, wait: Wait) -> Self {
+        Self { engine, slot, wait, state: State::Start }
+    }
+
+    /// Everything up to the first point where it would have to wait.
+    fn start(&mut self) -> Result<Poll<Option<Tenancy>>> {
+        let (engine, slot) = (&self.engine, &self.slot);
+        engine.check_open()?;
+        let waits = self.wait != Wait::No;
+        let local = engine.backend.local();
+        // A waiter of a remote backend goes through the driver at once: its attempt and its wait are one request.
+        let alone = (local.is_some() || !waits) && slot.queue().reserve(waits);
+        if alone {
+            let Some(local) = local else {
+                let (sender, receiver) = oneshot::channel();
+                let attempt = driver::attempt_once(engine.clone(), slot.clone(), sender);
+                self.state = State::Attempting(receiver);
+                return engine.spawn(attempt).map(|()| Poll::Pending);
+            };
+            let sent = if slot.spec.lease.is_some() { engine.clock.now() } else { Time::ZERO };
+            let attempt = engine.attempt(slot, false);
+            match local.try_acquire(&attempt) {
+                Ok(Outcome::Granted(grant)) => {
+                    slot.labels.attempt("acquired");
+                    slot.queue().keep();
+                    return Hold::take(engine, slot, attempt, grant, sent).map(|tenancy| Poll::Ready(Some(tenancy)));
+                }
+                Ok(Outcome::Contended { .. }) => {
+                    slot.labels.attempt("contended");
+                    driver::after_reservation(engine, slot);
+                }
+                Err(error) => {
+                    slot.labels.attempt(error.kind().as_str());
+                    driver::after_reservation(engine, slot);
+                    return Err(slot.about(error));
+                }
+            }
+        }
+        if !waits {
+            return Ok(Poll::Ready(None));
+        }
+        let limit = match self.wait {
+            Wait::For(limit) => Some(Sleep::new(engine.clock.clone(), limit)),
+            Wait::No | Wait::Forever => None,
+        };
+        let since = Stopwatch::start(&*engine.clock);
+        let (sender, receiver) = oneshot::channel();
+        let (ticket, length, driver) = {
+            let mut queue = slot.queue();
+            let (ticket, driver) = queue.push(sender);
+            (ticket, queue.len(), driver)
+        };
+        slot.labels.queue_length(length);
+        tracing::debug!(
+            lock.name = slot.spec.target.name.as_str(),
+            lock.backend = engine.kind,
+            lock.primitive = slot.spec.target.primitive.as_str(),
+            lock.queue = length,
+            "waiting"
+        );
+        self.state = State::Queued { ticket, receiver, limit, since };
+        // Closed between the check above and the push: nobody would ever answer.
+        if let Err(closed) = engine.check_open() {
+            slot.refuse(&closed);
+        }
+        if driver == Driver::Start {
+            driver::start(engine, slot);
+        }
+        Ok(Poll::Pending)
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Option<Tenancy>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let State::Start = this.state {
+            match this.start() {
+                Ok(Poll::Pending) => {}
+                Ok(Poll::Ready(done)) => {
+                    this.state = State::Done;
+                    return Poll::Ready(Ok(done));
+                }
+                Err(error) => {
+                    this.state = State::Done;
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        match &mut this.state {
+            State::Queued { ticket, receiver, limit, since } => {
+                if let Poll::Ready(answer) = Pin::new(&mut *receiver).poll(cx) {
+                    this.slot.labels.waited(*since, &*this.engine.clock);
+                    this.state = State::Done;
+                    return Poll::Ready(answer.unwrap_or_else(|_| Err(this.slot.about(gone()))));
+                }
+                let over = limit.as_mut().is_some_and(|limit| Pin::new(limit).poll(cx).is_ready());
+                if !over {
+                    return Poll::Pending;
+                }
+                this.slot.cancel(*ticket);
+                // A hold that was on its way at this very moment is as good as one that came before it.
+                receiver.close();
+                let answer = receiver.try_recv().unwrap_or(Ok(None));
+                this.slot.labels.waited(*since, &*this.engine.clock);
+                this.state = State::Done;
+                Poll::Ready(answer)
+            }
+            State::Attempting(receiver) => {
+                let answer = std::task::ready!(Pin::new(receiver).poll(cx));
+                this.state = State::Done;
+                Poll::Ready(answer.unwrap_or_else(|_| Err(this.slot.about(gone()))))
+            }
+            State::Start | State::Done => panic!("an acquire was polled after it had completed"),
+        }
+    }
+}
+
+/// Whoever was to answer is gone without an answer: a runtime that was handed in has been shut down.
+fn gone() -> Error {
+    Error::new(ErrorKind::Closed, "the runtime that should have answered has ended")
+}
+
+impl Drop for Acquire {
+    fn drop(&mut self) {
+        // What was or will be sent to the receiver is a tenancy, which gives itself back.
+        if let State::Queued { ticket, .. } = self.state {
+            self.slot.cancel(ticket);
+        }
+    }
+}
+
+impl Slot {
+    fn cancel(&self, ticket: u64) {
+        let (cancelled, empty) = {
+            let mut queue = self.queue();
+            (queue.cancel(ticket), queue.len() == 0)
+        };
+        if cancelled.is_some() && empty {
+            self.changed.notify_one();
+        }
+    }
+}

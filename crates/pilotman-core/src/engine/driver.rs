@@ -1,0 +1,290 @@
+//! Asks the backend on behalf of the first waiter of a slot. Per slot there is one driver at most, and none while
+//! nobody waits.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::queue::Driver;
+use super::select::{Either, either, within};
+use super::slot::Waiter;
+use super::{Engine, Hold, Slot, Tenancy};
+use crate::backend::{Attempt, Grant, Outcome, Watch};
+use crate::clock::{Sleep, Time};
+use crate::{Error, ErrorKind, Result, Waiting};
+
+/// How long this process stands back when others were seen waiting for what it gave back.
+const YIELD: Duration = Duration::from_millis(1);
+/// The first and, unless the options say otherwise, the longest pause between attempts where waiting is polling.
+const POLL_FIRST: Duration = Duration::from_millis(10);
+const POLL_LONGEST: Duration = Duration::from_millis(500);
+
+/// Starts the driver of a slot whose queue said so.
+pub(super) fn start(engine: &Arc<Engine>, slot: &Arc<Slot>) {
+    let driver = Running { engine: engine.clone(), slot: slot.clone(), ended: false };
+    if let Err(error) = engine.spawn(driver.run()) {
+        slot.queue().driver_died();
+        slot.refuse(&error);
+    }
+}
+
+/// To be called when a reservation led to nothing.
+pub(super) fn after_reservation(engine: &Arc<Engine>, slot: &Arc<Slot>) {
+    let driver = slot.queue().unreserve();
+    if driver == Driver::Start {
+        start(engine, slot);
+    }
+}
+
+/// One attempt on the I/O thread for a caller that does not wait.
+pub(super) async fn attempt_once(engine: Arc<Engine>, slot: Arc<Slot>, waiter: Waiter) {
+    let attempt = engine.attempt(&slot, false);
+    let sent = engine.clock.now();
+    let answer = match ask(&engine, &slot, &attempt).await {
+        Ok(Outcome::Granted(grant)) => {
+            slot.queue().keep();
+            Hold::take(&engine, &slot, attempt, grant, sent).map(Some)
+        }
+        Ok(Outcome::Contended { .. }) => {
+            after_reservation(&engine, &slot);
+            Ok(None)
+        }
+        Err(error) => {
+            after_reservation(&engine, &slot);
+            Err(error)
+        }
+    };
+    // If nobody receives it, what was granted gives itself back.
+    let _ = waiter.send(answer);
+}
+
+/// One bounded attempt. After an error of unknown effect, what may have been granted is given back.
+async fn ask(engine: &Arc<Engine>, slot: &Slot, attempt: &Attempt) -> Result<Outcome> {
+    let limit = engine.operation_limit(slot.spec.lease);
+    let outcome = match engine.backend.local() {
+        Some(local) => local.try_acquire(attempt),
+        None => within(&engine.clock, limit, engine.backend.try_acquire(attempt)).await.unwrap_or_else(|| {
+            Err(Error::unavailable(format!("the backend gave no answer within {limit:?}")))
+        }),
+    };
+    slot.labels.attempt(match &outcome {
+        Ok(Outcome::Granted(_)) => "acquired",
+        Ok(Outcome::Contended { .. }) => "contended",
+        Err(error) => error.kind().as_str(),
+    });
+    outcome.map_err(|error| {
+        if !error.has_no_effect() {
+            engine.releaser.abandon(attempt.clone());
+        }
+        slot.about(error)
+    })
+}
+
+/// A driver that is running. If it ends out of turn (a panic, a runtime that is shut down), its waiters are told.
+struct Running {
+    engine: Arc<Engine>,
+    slot: Arc<Slot>,
+    ended: bool,
+}
+
+/// How one wait for the backend ended.
+enum Round {
+    Granted(Attempt, Grant, Time),
+    /// Nobody needs the driver any longer.
+    Unwanted,
+}
+
+impl Running {
+    async fn run(mut self) {
+        loop {
+            let (wanted, yielding) = {
+                let mut queue = self.slot.queue();
+                (queue.drive(), queue.take_yielding())
+            };
+            if !wanted {
+                self.ended = true;
+                return;
+            }
+            if yielding {
+                Sleep::new(self.engine.clock.clone(), YIELD).await;
+            }
+            let attempt = self.engine.attempt(&self.slot, true);
+            let round = match self.engine.capabilities.waiting {
+                Waiting::Queue => self.enqueue(attempt).await,
+                Waiting::Watch | Waiting::Poll => self.repeat(attempt).await,
+            };
+            match round {
+                Ok(Round::Granted(attempt, grant, sent)) => self.deliver(attempt, grant, sent),
+                Ok(Round::Unwanted) => {}
+                Err(error) => self.slot.refuse(&error),
+            }
+        }
+    }
+
+    fn deliver(&self, attempt: Attempt, grant: Grant, sent: Time) {
+        let waiter = self.slot.queue().grant();
+        let answer = Hold::take(&self.engine, &self.slot, attempt, grant, sent).map(Some);
+        match waiter {
+            // If the waiter is gone, the tenancy comes back and gives the hold to the next one.
+            Some(waiter) => drop(waiter.send(answer)),
+            None => drop(answer),
+        }
+    }
+
+    /// Whether somebody still waits and may get another hold.
+    fn wanted(&self) -> bool {
+        self.slot.queue().wanted()
+    }
+
+    async fn enqueue(&self, attempt: Attempt) -> Result<Round> {
+        let (engine, slot) = (&self.engine, &self.slot);
+        let sent = engine.clock.now();
+        let granted = {
+            let mut granted = pin!(engine.backend.enqueue(&attempt));
+            loop {
+                match either(granted.as_mut(), pin!(slot.changed.notified())).await {
+                    Either::First(granted) => break Some(granted),
+                    Either::Second(()) if self.wanted() => {}
+                    Either::Second(()) => break None,
+                }
+            }
+        };
+        match granted {
+            Some(Ok(grant)) => {
+                slot.labels.attempt("acquired");
+                Ok(Round::Granted(attempt, grant, sent))
+            }
+            Some(Err(error)) => {
+                slot.labels.attempt(error.kind().as_str());
+                if !error.has_no_effect() {
+                    engine.releaser.abandon(attempt);
+                }
+                Err(error)
+            }
+            None => {
+                engine.releaser.abandon(attempt);
+                Ok(Round::Unwanted)
+            }
+        }
+    }
+
+    /// Attempt after attempt, when the watch says so or after a pause.
+    async fn repeat(&self, attempt: Attempt) -> Result<Round> {
+        let (engine, slot) = (&self.engine, &self.slot);
+        let mut watch = self.watch(&attempt).await?;
+        let mut pause = POLL_FIRST;
+        loop {
+            let sent = engine.clock.now();
+            let retry_after = match ask(engine, slot, &attempt).await {
+                Ok(Outcome::Granted(grant)) => return Ok(Round::Granted(attempt, grant, sent)),
+                Ok(Outcome::Contended { retry_after }) => retry_after,
+                Err(error) => {
+                    // Even if this attempt did nothing, the wait may have left something: a gate, a place in a queue.
+                    if error.has_no_effect() {
+                        engine.releaser.abandon(attempt);
+                    }
+                    return Err(error);
+                }
+            };
+            let until = match &watch {
+                Some(_) => retry_after.map_or(Time::NEVER, |after| engine.clock.now().after(after)),
+                None => {
+                    pause = self.next_pause(pause);
+                    engine.clock.now().after(retry_after.map_or(pause, |after| pause.min(after)))
+                }
+            };
+            let mut timer = pin!(Sleep::until(engine.clock.clone(), until));
+            loop {
+                let changed = async {
+                    match &mut watch {
+                        Some(watch) => watch.changed().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let woken = pin!(async {
+                    either(pin!(changed), timer.as_mut()).await;
+                });
+                match either(woken, pin!(slot.changed.notified())).await {
+                    Either::First(()) => break,
+                    Either::Second(()) if self.wanted() => {}
+                    Either::Second(()) => {
+                        engine.releaser.abandon(attempt);
+                        return Ok(Round::Unwanted);
+                    }
+                }
+            }
+            if !self.wanted() {
+                engine.releaser.abandon(attempt);
+                return Ok(Round::Unwanted);
+            }
+        }
+    }
+
+    async fn watch(&self, attempt: &Attempt) -> Result<Option<Box<dyn Watch>>> {
+        if self.engine.capabilities.waiting != Waiting::Watch {
+            return Ok(None);
+        }
+        let limit = self.engine.operation_limit(self.slot.spec.lease);
+        let watch = within(&self.engine.clock, limit, self.engine.backend.watch(attempt)).await;
+        watch
+            .unwrap_or_else(|| Err(Error::unavailable(format!("the backend gave no watch within {limit:?}"))))
+            .map(Some)
+    }
+
+    /// Decorrelated jitter: between the first pause and three times the last one, up to the longest.
+    fn next_pause(&self, last: Duration) -> Duration {
+        let longest = self.slot.spec.options.retry.unwrap_or(POLL_LONGEST);
+        let first = POLL_FIRST.min(longest);
+        let span = (last * 3).min(longest).saturating_sub(first).as_nanos().max(1) as u64;
+        first + Duration::from_nanos(self.engine.random.next() % span)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.slot.queue().driver_died();
+            let error = if std::thread::panicking() {
+                Error::new(ErrorKind::Internal, "the backend panicked")
+            } else {
+                Error::new(ErrorKind::Closed, "the runtime that drives the backend has ended")
+            };
+            self.slot.refuse(&error);
+        }
+    }
+}
+
+/// Gives a hold that comes back to the next waiter of this process.
+pub(super) fn hand_on(engine: &Arc<Engine>, tenancy: Tenancy, waiter: Waiter) {
+    let hold = tenancy.hold().clone();
+    if !hold.needs_token() {
+        return drop(waiter.send(Ok(Some(tenancy))));
+    }
+    let minted = move |mut tenancy: Tenancy, token: Result<u64>| {
+        let answer = match token {
+            Ok(token) => {
+                tenancy.set_token(token);
+                Ok(Some(tenancy))
+            }
+            // Without a token of its own the waiter can't have the hold; the tenancy gives it back.
+            Err(error) => Err(tenancy.hold().slot().about(error)),
+        };
+        drop(waiter.send(answer));
+    };
+    if let Some(local) = engine.backend.local() {
+        let token = local.mint(hold.holding());
+        return minted(tenancy, token);
+    }
+    let for_task = engine.clone();
+    let spawned = engine.spawn(async move {
+        let limit = for_task.operation_limit(hold.slot().spec.lease);
+        let token = within(&for_task.clock, limit, for_task.backend.mint(hold.holding())).await;
+        minted(
+            tenancy,
+            token.unwrap_or_else(|| Err(Error::unavailable(format!("the backend made no token within {limit:?}")))),
+        );
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "a hold could not be handed on");
+    }
+}

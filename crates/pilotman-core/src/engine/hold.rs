@@ -1,0 +1,446 @@
+//! A hold: its state, its loss, its way back.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::queue::Driver;
+use super::{Engine, Slot, driver};
+use crate::backend::{Attempt, AttemptId, Grant, Holding, Released};
+use crate::clock::{Alarm, Time};
+use crate::metrics::Stopwatch;
+use crate::primitives::{HoldState, Release};
+use crate::{Error, ErrorKind, Fencing, LossReason, Result};
+
+/// A hold of this process. It may have several tenants one after the other: each local hand-off begins a new tenancy.
+pub(crate) struct Hold {
+    engine: Arc<Engine>,
+    slot: Arc<Slot>,
+    holding: Arc<Holding>,
+    /// The number of the tenancy that is current; a tenant with another number holds nothing any longer.
+    tenure: AtomicU32,
+    /// The end of the lease less drift, as a [`Time`].
+    deadline: AtomicU64,
+    at_risk: AtomicBool,
+    observed: AtomicBool,
+    fate: Mutex<Fate>,
+}
+
+/// What happened to a hold so far.
+#[derive(Default)]
+struct Fate {
+    loss: Option<LossReason>,
+    /// Given back to the backend, or on the way there.
+    released: bool,
+    /// Those who want to be told of a loss.
+    wakers: Vec<Waker>,
+    /// The end of the tenancy, where the options limit it.
+    limit: Option<Alarm>,
+}
+
+/// The time by which a lease ends for us before it ends for others: 1 % for clocks that run at different speeds, and
+/// 2 ms for their resolution.
+pub(super) fn drift(lease: Duration) -> Duration {
+    lease / 100 + Duration::from_millis(2)
+}
+
+/// The right to a hold. Dropping it gives the hold back.
+pub(crate) struct Tenancy {
+    /// Always there but in the moment of being given back.
+    hold: Option<Arc<Hold>>,
+    tenure: u32,
+    token: Option<u64>,
+    since: Stopwatch,
+}
+
+impl Hold {
+    /// Makes a hold of what the backend granted to an attempt that was sent at `sent`. The slot's queue must have
+    /// counted it already.
+    pub(super) fn take(
+        engine: &Arc<Engine>,
+        slot: &Arc<Slot>,
+        attempt: Attempt,
+        grant: Grant,
+        sent: Time,
+    ) -> Result<Tenancy> {
+        let token = grant.token;
+        let deadline = match slot.spec.lease {
+            Some(lease) => grant.valid_from.unwrap_or(sent).after(lease).before(drift(lease)),
+            None => Time::NEVER,
+        };
+        let hold = Arc::new(Self {
+            engine: engine.clone(),
+            slot: slot.clone(),
+            holding: Arc::new(Holding { attempt, state: grant.state }),
+            tenure: AtomicU32::new(0),
+            deadline: AtomicU64::new(deadline.as_nanos()),
+            at_risk: AtomicBool::new(false),
+            observed: AtomicBool::new(false),
+            fate: Mutex::default(),
+        });
+        engine.holds.fetch_add(1, Ordering::AcqRel);
+        if engine.backend.local().is_none() || slot.spec.lease.is_some() {
+            engine.report_to(&hold);
+        }
+        let tenancy = Tenancy { hold: Some(hold.clone()), tenure: 0, token, since: Stopwatch::start(&*engine.clock) };
+        if token.is_none() && hold.needs_token() {
+            return Err(slot.about(Error::new(ErrorKind::Internal, "the backend granted a hold without its token")));
+        }
+        if let Some(lease) = slot.spec.lease {
+            let from = grant.valid_from.unwrap_or(sent);
+            if engine.clock.now() >= deadline {
+                return Err(slot.about(
+                    Error::unavailable("the backend took longer to grant the lock than a hold lasts")
+                        .with_advice("ask for a longer lease"),
+                ));
+            }
+            engine.deadlines.watch(&hold, deadline);
+            engine.keeper.keep(&hold, from.after(lease / 3));
+        }
+        tenancy.begin();
+        Ok(tenancy)
+    }
+
+    pub(crate) fn id(&self) -> AttemptId {
+        self.holding.attempt.id
+    }
+
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    pub(crate) fn holding(&self) -> &Arc<Holding> {
+        &self.holding
+    }
+
+    /// Whether each tenant gets a token.
+    pub(super) fn needs_token(&self) -> bool {
+        self.slot.spec.options.token || self.engine.capabilities.fencing == Fencing::Free
+    }
+
+    fn fate(&self) -> MutexGuard<'_, Fate> {
+        self.fate.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        Time::from_nanos(self.deadline.load(Ordering::Acquire))
+    }
+
+    /// Whether it still has to be renewed and watched.
+    pub(super) fn is_live(&self) -> bool {
+        let fate = self.fate();
+        !fate.released && fate.loss.is_none()
+    }
+
+    pub(super) fn set_at_risk(&self, at_risk: bool) {
+        if self.at_risk.swap(at_risk, Ordering::AcqRel) != at_risk && self.is_live() {
+            let remaining = self.remaining();
+            if at_risk {
+                tracing::warn!(
+                    lock.name = self.slot.spec.target.name.as_str(),
+                    lock.backend = self.engine.kind,
+                    lock.remaining_ms = remaining.map(|remaining| remaining.as_millis() as u64),
+                    "at risk: a renewal failed"
+                );
+            } else {
+                tracing::info!(
+                    lock.name = self.slot.spec.target.name.as_str(),
+                    lock.backend = self.engine.kind,
+                    "held safely again"
+                );
+            }
+        }
+    }
+
+    /// The lease was renewed; it counts from `valid_from`.
+    pub(super) fn extend(&self, valid_from: Time) {
+        let Some(lease) = self.slot.spec.lease else { return };
+        let now = self.engine.clock.now();
+        let old = self.deadline();
+        // What has ended stays ended, however late a good answer comes.
+        if now >= old {
+            return;
+        }
+        let deadline = valid_from.after(lease).before(drift(lease));
+        if deadline > old {
+            self.deadline.store(deadline.as_nanos(), Ordering::Release);
+        }
+        self.set_at_risk(false);
+    }
+
+    /// How long the hold lasts at least; `None`: it doesn't expire.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let deadline = self.deadline();
+        (deadline != Time::NEVER).then(|| deadline.since(self.engine.clock.now()))
+    }
+
+    /// The state as the tenant of number `tenure` sees it.
+    pub(crate) fn state(self: &Arc<Self>, tenure: u32) -> (HoldState, Option<LossReason>) {
+        self.expire_if_due();
+        {
+            let fate = self.fate();
+            if self.tenure.load(Ordering::Acquire) != tenure || fate.released {
+                return (HoldState::Released, None);
+            }
+            if let Some(reason) = &fate.loss {
+                return (HoldState::Lost, Some(reason.clone()));
+            }
+        }
+        if let Some(reason) = self.engine.backend.verify(&self.holding) {
+            self.lose(reason.clone(), None);
+            return (HoldState::Lost, Some(reason));
+        }
+        match self.at_risk.load(Ordering::Acquire) {
+            true => (HoldState::AtRisk, None),
+            false => (HoldState::Held, None),
+        }
+    }
+
+    /// Marks the hold lost if its deadline has passed. Timers do this too; who asks need not wait for them.
+    pub(super) fn expire_if_due(self: &Arc<Self>) {
+        let deadline = self.deadline();
+        if deadline != Time::NEVER && self.engine.clock.now() >= deadline {
+            self.lose(LossReason::Expired, None);
+        }
+    }
+
+    /// The hold is lost, for the tenant of this number only if one is given. Lost is final; so is released.
+    pub(super) fn lose(self: &Arc<Self>, reason: LossReason, tenure: Option<u32>) {
+        let wakers = {
+            let mut fate = self.fate();
+            let stale = tenure.is_some_and(|tenure| tenure != self.tenure.load(Ordering::Acquire));
+            if fate.loss.is_some() || fate.released || stale {
+                return;
+            }
+            fate.loss = Some(reason.clone());
+            std::mem::take(&mut fate.wakers)
+        };
+        self.slot.labels.lost(reason.as_str());
+        tracing::warn!(
+            lock.name = self.slot.spec.target.name.as_str(),
+            lock.backend = self.engine.kind,
+            lock.primitive = self.slot.spec.target.primitive.as_str(),
+            lock.loss = reason.as_str(),
+            "lost"
+        );
+        wakers.into_iter().for_each(Waker::wake);
+        self.unregister();
+        if reason == LossReason::HoldLimit {
+            // Told first, given back second.
+            self.give_to_backend(None);
+        } else {
+            // The tenant may not know yet, but others of this process may stand in line for the successor.
+            self.returned(false);
+        }
+    }
+
+    /// Waits for the loss, for the tenant of this number. After a release it waits for ever.
+    pub(crate) fn poll_lost(self: &Arc<Self>, tenure: u32, cx: &mut Context<'_>) -> Poll<LossReason> {
+        if !self.observed.swap(true, Ordering::AcqRel) {
+            self.engine.report_to(self);
+            self.engine.backend.observe(&self.holding);
+        }
+        self.expire_if_due();
+        let mut fate = self.fate();
+        if self.tenure.load(Ordering::Acquire) != tenure || fate.released {
+            return Poll::Pending;
+        }
+        if let Some(reason) = &fate.loss {
+            return Poll::Ready(reason.clone());
+        }
+        if !fate.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            fate.wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn unregister(&self) {
+        if self.slot.spec.lease.is_some() {
+            self.engine.deadlines.forget(self);
+            self.engine.keeper.forget(self);
+        }
+        let reported = self.engine.backend.local().is_none()
+            || self.slot.spec.lease.is_some()
+            || self.observed.load(Ordering::Acquire);
+        if reported {
+            self.engine.reported.lock().unwrap().remove(&self.id());
+        }
+    }
+
+    /// The hold is no longer this process's.
+    pub(super) fn returned(&self, others_wait: bool) {
+        self.engine.hold_ended();
+        let driver = self.slot.queue().returned(others_wait);
+        if driver == Driver::Start {
+            driver::start(&self.engine, &self.slot);
+        }
+    }
+
+    /// Releases at the backend: at once if that is a local call, in the background otherwise.
+    fn give_to_backend(self: &Arc<Self>, reply: Option<oneshot::Sender<Result<Release>>>) {
+        let Some(local) = self.engine.backend.local() else {
+            return self.engine.releaser.release(self.clone(), reply);
+        };
+        let released = local.release(&self.holding);
+        self.finish(released, reply);
+    }
+
+    /// The backend has answered a release, for good or ill.
+    pub(super) fn finish(
+        self: &Arc<Self>,
+        released: Result<Released>,
+        reply: Option<oneshot::Sender<Result<Release>>>,
+    ) {
+        let others_wait = matches!(released, Ok(Released::Free { others_wait: true }));
+        let answer = match released {
+            Ok(Released::Free { .. }) => Ok(Release::Released),
+            Ok(Released::Gone(reason)) => Ok(Release::AlreadyLost(reason)),
+            Err(error) => {
+                let error = self.slot.about(error);
+                self.slot.labels.background_error("release");
+                tracing::warn!(%error, "a release failed; the backend frees the lock itself");
+                Err(error)
+            }
+        };
+        self.returned(others_wait);
+        if let Some(reply) = reply {
+            // Whoever dropped the release future doesn't want to know.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+impl Tenancy {
+    pub(crate) fn hold(&self) -> &Arc<Hold> {
+        self.hold.as_ref().expect("a tenancy has its hold until it ends")
+    }
+
+    pub(crate) fn tenure(&self) -> u32 {
+        self.tenure
+    }
+
+    pub(crate) fn token(&self) -> Option<u64> {
+        self.token
+    }
+
+    pub(super) fn set_token(&mut self, token: u64) {
+        self.token = Some(token);
+    }
+
+    /// Starts what is counted per tenant.
+    fn begin(&self) {
+        let hold = self.hold();
+        let spec = &hold.slot.spec;
+        if let Some(limit) = spec.options.hold_at_most {
+            let waker = Waker::from(Arc::new(Limit { hold: Arc::downgrade(hold), tenure: self.tenure }));
+            let alarm = hold.engine.clock.arm(hold.engine.clock.now().after(limit), waker);
+            hold.fate().limit = Some(alarm);
+        }
+        tracing::debug!(
+            lock.name = spec.target.name.as_str(),
+            lock.backend = hold.engine.kind,
+            lock.primitive = spec.target.primitive.as_str(),
+            lock.token = self.token,
+            "acquired"
+        );
+    }
+
+    /// Ends the tenancy: the next waiter of this process or the backend gets the hold. `reply` is told how it ended;
+    /// the answer is returned instead if it is known at once.
+    pub(crate) fn end(mut self, reply: oneshot::Sender<Result<Release>>) {
+        self.give_back(Some(reply));
+    }
+
+    fn give_back(&mut self, reply: Option<oneshot::Sender<Result<Release>>>) {
+        let Some(hold) = self.hold.take() else { return };
+        let engine = hold.engine.clone();
+        if engine.is_forked() {
+            // The hold is the parent's. Not even its memory may be freed: that could close what the parent shares.
+            std::mem::forget(hold);
+            return;
+        }
+        let slot = hold.slot.clone();
+        slot.labels.held(self.since, &*engine.clock);
+        hold.expire_if_due();
+        let begun = Stopwatch::start(&*engine.clock);
+        let mut fate = hold.fate();
+        if let Some(alarm) = fate.limit.take() {
+            engine.clock.disarm(alarm);
+        }
+        fate.wakers.clear();
+        if let Some(reason) = fate.loss.clone() {
+            let released = std::mem::replace(&mut fate.released, true);
+            drop(fate);
+            tracing::debug!(lock.name = slot.spec.target.name.as_str(), "released after its loss");
+            if !released && reason != LossReason::HoldLimit {
+                // Harmless if nothing is there any longer, and it frees what is: a release removes only its own hold.
+                engine.releaser.clean_up(&hold);
+            }
+            if let Some(reply) = reply {
+                let _ = reply.send(Ok(Release::AlreadyLost(reason)));
+            }
+            return;
+        }
+        let tenure = self.tenure.wrapping_add(1);
+        let healthy = !hold.at_risk.load(Ordering::Acquire);
+        let next = if healthy {
+            let mut queue = slot.queue();
+            let next = queue.hand_on();
+            if next.is_some() && !queue.wanted() {
+                slot.changed.notify_one();
+            }
+            next
+        } else {
+            None
+        };
+        hold.tenure.store(tenure, Ordering::Release);
+        tracing::debug!(
+            lock.name = slot.spec.target.name.as_str(),
+            lock.backend = engine.kind,
+            lock.local_hand_off = next.is_some(),
+            "released"
+        );
+        let Some(waiter) = next else {
+            fate.released = true;
+            drop(fate);
+            hold.unregister();
+            return hold.give_to_backend(reply);
+        };
+        drop(fate);
+        let token = self.token;
+        let tenancy = Tenancy { hold: Some(hold), tenure, token, since: begun };
+        tenancy.begin();
+        slot.labels.handed_off(begun, &*engine.clock);
+        driver::hand_on(&engine, tenancy, waiter);
+        if let Some(reply) = reply {
+            let _ = reply.send(Ok(Release::Released));
+        }
+    }
+}
+
+impl Drop for Tenancy {
+    fn drop(&mut self) {
+        self.give_back(None);
+    }
+}
+
+/// Ends a tenancy that has lasted for as long as its options allow.
+struct Limit {
+    hold: std::sync::Weak<Hold>,
+    tenure: u32,
+}
+
+impl Wake for Limit {
+    fn wake(self: Arc<Self>) {
+        if let Some(hold) = self.hold.upgrade() {
+            hold.lose(LossReason::HoldLimit, Some(self.tenure));
+        }
+    }
+}

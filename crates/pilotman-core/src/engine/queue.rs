@@ -1,0 +1,203 @@
+//! The queue of this process for one lock: who may ask the backend, who waits, who gets a hold that comes back.
+//!
+//! It is a plain state machine, guarded by a mutex outside, so that a model checker can run it against every
+//! interleaving of its callers. `W` is whatever stands for a waiter.
+
+use std::collections::VecDeque;
+
+/// How many times in a row a hold may go from one holder of this process to the next, before others get a turn.
+pub(crate) const MAX_HAND_OFFS: u32 = 16;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Queue<W> {
+    /// Waiters in the order in which they came, with their tickets.
+    waiting: VecDeque<(u64, W)>,
+    next_ticket: u64,
+    /// Holds of this process, and attempts that are under way outside the driver.
+    out: u32,
+    /// How many holds this process can have at once.
+    limit: u32,
+    /// Whether a driver asks the backend on behalf of the first waiter.
+    driving: bool,
+    /// Local hand-offs since the backend last granted.
+    hand_offs: u32,
+    /// Others were seen waiting when a hold was given back: they go first once.
+    yielding: bool,
+}
+
+/// Whether a driver has to be started. There is never more than one for a queue.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Driver {
+    Start,
+    Leave,
+}
+
+impl<W> Queue<W> {
+    pub(crate) fn new(limit: Option<u32>) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            next_ticket: 0,
+            out: 0,
+            limit: limit.unwrap_or(u32::MAX),
+            driving: false,
+            hand_offs: 0,
+            yielding: false,
+        }
+    }
+
+    /// Whether the caller may make an attempt of its own, past the driver: nobody is before it, and this process could
+    /// have another hold. If so, it must call [`Self::keep`] or [`Self::unreserve`] afterwards.
+    pub(crate) fn reserve(&mut self, waits: bool) -> bool {
+        let free = self.waiting.is_empty() && !self.driving && self.out < self.limit && !(waits && self.yielding);
+        if free {
+            self.out += 1;
+        }
+        free
+    }
+
+    /// The attempt for which [`Self::reserve`] was called led to a hold.
+    pub(crate) fn keep(&mut self) {
+        self.hand_offs = 0;
+    }
+
+    /// The attempt for which [`Self::reserve`] was called led to nothing.
+    pub(crate) fn unreserve(&mut self) -> Driver {
+        self.out -= 1;
+        self.driver()
+    }
+
+    /// Puts a waiter at the end. Returns its ticket.
+    pub(crate) fn push(&mut self, waiter: W) -> (u64, Driver) {
+        self.next_ticket += 1;
+        self.waiting.push_back((self.next_ticket, waiter));
+        (self.next_ticket, self.driver())
+    }
+
+    /// Takes a waiter out, if it is still in.
+    pub(crate) fn cancel(&mut self, ticket: u64) -> Option<W> {
+        let at = self.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
+        self.waiting.remove(at).map(|(_, waiter)| waiter)
+    }
+
+    /// Whether somebody waits and this process could have another hold.
+    pub(crate) fn wanted(&self) -> bool {
+        !self.waiting.is_empty() && self.out < self.limit
+    }
+
+    fn driver(&mut self) -> Driver {
+        if !self.driving && self.wanted() {
+            self.driving = true;
+            Driver::Start
+        } else {
+            Driver::Leave
+        }
+    }
+
+    /// The driver asks whether it is still wanted. If not, it has to end: it counts as ended from here on.
+    pub(crate) fn drive(&mut self) -> bool {
+        self.driving = self.wanted();
+        self.driving
+    }
+
+    /// Whether the driver should let others go first, once.
+    pub(crate) fn take_yielding(&mut self) -> bool {
+        std::mem::take(&mut self.yielding)
+    }
+
+    /// The backend granted a hold to the driver. `None`: nobody waits any longer, and the hold has to be given back
+    /// like any other.
+    pub(crate) fn grant(&mut self) -> Option<W> {
+        self.out += 1;
+        self.hand_offs = 0;
+        self.waiting.pop_front().map(|(_, waiter)| waiter)
+    }
+
+    /// A hold comes back in good order: who gets it without the backend being asked? `None`: give it back to the
+    /// backend, then call [`Self::returned`].
+    pub(crate) fn hand_on(&mut self) -> Option<W> {
+        if self.hand_offs >= MAX_HAND_OFFS {
+            return None;
+        }
+        let (_, waiter) = self.waiting.pop_front()?;
+        self.hand_offs += 1;
+        Some(waiter)
+    }
+
+    /// A hold is no longer this process's.
+    pub(crate) fn returned(&mut self, others_wait: bool) -> Driver {
+        self.out -= 1;
+        self.yielding |= others_wait;
+        self.driver()
+    }
+
+    /// The driver ended out of turn.
+    pub(crate) fn driver_died(&mut self) {
+        self.driving = false;
+    }
+
+    /// Takes all waiters out.
+    pub(crate) fn drain(&mut self) -> Vec<W> {
+        self.waiting.drain(..).map(|(_, waiter)| waiter).collect()
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many holds and attempts are out.
+    pub(crate) fn out(&self) -> u32 {
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiters_are_served_in_order_and_others_get_a_turn() {
+        let mut queue = Queue::new(Some(1));
+        assert!(queue.reserve(true));
+        queue.keep();
+        for waiter in 0..40 {
+            assert_eq!(queue.push(waiter).1, Driver::Leave, "a hold is out, so nobody may ask the backend");
+        }
+        for waiter in 0..MAX_HAND_OFFS {
+            assert_eq!(queue.hand_on(), Some(waiter));
+        }
+        assert_eq!(queue.hand_on(), None);
+        assert_eq!(queue.returned(true), Driver::Start);
+        assert!(queue.drive() && queue.take_yielding() && !queue.take_yielding());
+        assert_eq!(queue.grant(), Some(16));
+        assert!(!queue.drive());
+        assert_eq!(queue.hand_on(), Some(17));
+    }
+
+    #[test]
+    fn nobody_overtakes_a_waiter() {
+        let mut queue = Queue::new(Some(2));
+        assert!(queue.reserve(false) && queue.reserve(false) && !queue.reserve(false));
+        let (ticket, _) = queue.push("first");
+        assert_eq!(queue.unreserve(), Driver::Start);
+        assert!(!queue.reserve(false));
+        assert_eq!(queue.cancel(ticket), Some("first"));
+        assert_eq!(queue.cancel(ticket), None);
+        assert!(!queue.drive());
+        assert!(queue.reserve(false));
+    }
+
+    #[test]
+    fn a_grant_that_nobody_waits_for_comes_back() {
+        let mut queue = Queue::<()>::new(Some(1));
+        let (ticket, driver) = queue.push(());
+        assert_eq!(driver, Driver::Start);
+        queue.cancel(ticket);
+        assert_eq!(queue.grant(), None);
+        assert_eq!(queue.out(), 1);
+        assert_eq!(queue.returned(false), Driver::Leave);
+        assert_eq!(queue.out(), 0);
+    }
+}

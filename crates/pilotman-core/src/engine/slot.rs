@@ -1,0 +1,68 @@
+//! One lock of this process: its queue, and what the backend prepared for it.
+
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::queue::Queue;
+use super::{Engine, Tenancy};
+use crate::backend::Spec;
+use crate::metrics::Labels;
+use crate::{Error, Result};
+
+/// Where a waiter gets what it waits for.
+pub(super) type Waiter = oneshot::Sender<Result<Option<Tenancy>>>;
+
+/// See the [module](self). Shared by all handles of one name with equal options; forgotten with the last of them.
+pub(crate) struct Slot {
+    pub(crate) spec: Arc<Spec>,
+    pub(super) labels: Labels,
+    queue: Mutex<Queue<Waiter>>,
+    /// Tells the driver that the queue has changed.
+    pub(super) changed: Notify,
+    engine: Weak<Engine>,
+}
+
+impl Slot {
+    pub(super) fn new(spec: Arc<Spec>, engine: &Arc<Engine>) -> Self {
+        Self {
+            labels: Labels::new(engine.kind, &spec),
+            queue: Mutex::new(Queue::new(spec.target.primitive.limit())),
+            spec,
+            changed: Notify::new(),
+            engine: Arc::downgrade(engine),
+        }
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue<Waiter>> {
+        // The queue's methods don't panic half-way, so a poisoned mutex means no broken queue.
+        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Adds the lock and the backend to an error.
+    pub(super) fn about(&self, error: Error) -> Error {
+        let error = error.with_lock(self.spec.target.name.as_str());
+        match self.engine.upgrade() {
+            Some(engine) => error.with_backend(engine.kind),
+            None => error,
+        }
+    }
+
+    /// Ends all waits with an error.
+    pub(super) fn refuse(&self, error: &Error) {
+        let waiters = self.queue().drain();
+        self.changed.notify_one();
+        for waiter in waiters {
+            // A waiter that is gone needs no error.
+            let _ = waiter.send(Err(self.about(error.clone())));
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.forget_slot(&self.spec.target, &self.spec.options);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The parts of the documentation that are taken from the code.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+
+use crate::bench::budgets::Budgets;
+use crate::{shell, workspace};
+
+/// Makes each part once.
+#[derive(Default)]
+pub(super) struct Tables {
+    made: BTreeMap<String, String>,
+}
+
+impl Tables {
+    /// The part of this name.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it can't be made.
+    pub(super) fn get(&mut self, name: &str) -> Result<String> {
+        if let Some(part) = self.made.get(name) {
+            return Ok(part.clone());
+        }
+        let part = make(name)?;
+        self.made.insert(name.to_owned(), part.clone());
+        Ok(part)
+    }
+}
+
+fn make(name: &str) -> Result<String> {
+    match name.split(' ').collect::<Vec<_>>()[..] {
+        ["budgets"] => Ok(budgets(&Budgets::read(&workspace::root().join("budgets.toml"))?)),
+        ["exit-status"] => exit_status(&pilotman(&["--help"])?),
+        ["help", ref command @ ..] => Ok(fenced(&pilotman(&[command, &["--help"]].concat())?)),
+        _ => bail!("nothing generates {name:?} (known: budgets, exit-status, help [COMMAND])"),
+    }
+}
+
+fn budgets(budgets: &Budgets) -> String {
+    let mut table = "| row | what is measured | ceiling |\n|---|---|---|\n".to_owned();
+    for (row, _, budget) in budgets.iter() {
+        table.push_str(&format!("| {row} | {} | {} {} |\n", budget.about, budget.at_most, budget.unit));
+    }
+    table
+}
+
+/// What the command prints.
+fn pilotman(arguments: &[&str]) -> Result<String> {
+    let mut command = shell::cargo();
+    command.args(["run", "--quiet", "--package", "pilotman-cli", "--bin", "pilotman", "--"]).args(arguments);
+    // Help is wrapped to the terminal; the documentation must not depend on whose it was written at.
+    let output = command.env("COLUMNS", "100").stdin(Stdio::null()).output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", shell::line(&command), String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    String::from_utf8(output.stdout).context("pilotman printed something that is not text")
+}
+
+/// The table at the end of the help.
+fn exit_status(help: &str) -> Result<String> {
+    let start = help.find("Exit status:").context("the help of pilotman has no table of exit statuses")?;
+    Ok(fenced(&help[start..]))
+}
+
+fn fenced(text: &str) -> String {
+    let text: Vec<&str> = text.trim_end().lines().map(str::trim_end).collect();
+    format!("```text\n{}\n```\n", text.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_parts_are_made_and_others_refused() {
+        let mut tables = Tables::default();
+        let budgets = tables.get("budgets").unwrap();
+        assert!(budgets.contains("| run | pilotman run x -- true"), "{budgets}");
+        assert_eq!(tables.get("budgets").unwrap(), budgets);
+        assert!(tables.get("nonsense").is_err());
+    }
+
+    #[test]
+    fn the_table_of_exit_statuses_is_cut_from_the_help() {
+        let table = exit_status("Usage: …\n\nExit status:\n  64  usage  \n").unwrap();
+        assert_eq!(table, "```text\nExit status:\n  64  usage\n```\n");
+        assert!(exit_status("Usage: …").is_err());
+    }
+}
