@@ -12,6 +12,18 @@ pub fn figure(name: &str, value: f64, unit: &str) {
     println!("{}", serde_json::json!({ "name": name, "value": value, "unit": unit }));
 }
 
+/// Gives a lock back, which must have been held to this moment.
+///
+/// # Errors
+///
+/// When it had been lost: then the figures mean nothing.
+pub fn give_back(guard: pilotman::blocking::Guard) -> Result<(), Failure> {
+    match guard.release()? {
+        pilotman::Release::Released => Ok(()),
+        pilotman::Release::AlreadyLost(reason) => Err(format!("the lock was lost: {reason:?}").into()),
+    }
+}
+
 /// The value below which `share` (0 to 1) of the values lie.
 ///
 /// # Panics

@@ -25,6 +25,9 @@ pub(crate) struct Options {
     /// Leave the documentation tests out.
     #[arg(long)]
     fast: bool,
+    /// Use `cargo test` even where cargo-nextest is installed.
+    #[arg(long)]
+    no_nextest: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -34,7 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     // The documentation tests come first, so that the summary of all the others is what one sees at the end.
     let documentation = if options.fast { Ok(()) } else { doc_tests(&packages) };
-    let tests = tests(&packages, &skipped);
+    let tests = tests(&packages, &skipped, !options.no_nextest && has_nextest());
     match (documentation, tests) {
         (Ok(()), Ok(())) => Ok(()),
         (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
@@ -91,9 +94,9 @@ fn doc_tests(packages: &[String]) -> Result<()> {
     shell::run(shell::cargo().args(["test", "--doc"]).args(packages))
 }
 
-fn tests(packages: &[String], skipped: &[String]) -> Result<()> {
+fn tests(packages: &[String], skipped: &[String], nextest: bool) -> Result<()> {
     let mut command = shell::cargo();
-    if has_nextest() {
+    if nextest {
         let config = workspace::root().join(".ci/nextest.toml");
         command.args(["nextest", "run", "--no-fail-fast", "--config-file"]).arg(config).args(packages);
     } else {

@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use pilotman::parse_duration;
 
-use crate::{duration, exit};
+use crate::exit;
 
 /// Run a job under a lock, and look after locks.
 ///
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     /// Print the physical name: the file, key or row that stands for a lock
     Name(Physical),
     /// Wait until a lock is free
+    #[cfg(unix)]
     Wait(Wait),
     /// Break a lock that somebody holds
     Release(Release),
@@ -89,7 +91,7 @@ pub(crate) struct Patience {
     pub(crate) no_wait: bool,
 
     /// Wait at most this long, such as 10, 1.5s, 500ms, 2m, 1h; then exit with 75 [default: as long as it takes]
-    #[arg(short, long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(short, long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) wait: Option<Duration>,
 
     /// Exit with N instead of 75 when others hold the lock
@@ -121,15 +123,15 @@ pub(crate) struct Run {
     pub(crate) kind: Kind,
 
     /// How long the hold lasts unless renewed, on backends with leases [default: the backend's]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) lease: Option<Duration>,
 
     /// Keep the lock at least this long, even if COMMAND ends before
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) hold_at_least: Option<Duration>,
 
     /// Keep the lock at most this long: COMMAND is ended as when the lock is lost, before the time is up
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) hold_at_most: Option<Duration>,
 
     /// What COMMAND gets when the lock is being lost: `kill` (TERM, and KILL in time), `signal:SIG`, or `ignore`
@@ -137,7 +139,7 @@ pub(crate) struct Run {
     pub(crate) on_lost: crate::run::loss::OnLost,
 
     /// How long before the end of the hold COMMAND is told [default: a sixth of the lease, else up to 5s]
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) grace: Option<Duration>,
 
     /// Get a fencing token (PILOTMAN_TOKEN) even where it costs a write
@@ -193,6 +195,7 @@ pub(crate) struct Physical {
     pub(crate) kind: Kind,
 }
 
+#[cfg(unix)]
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
     /// The name of the lock

@@ -1,16 +1,17 @@
 //! Which backend: from the command line, the environment, or the default. And how to show it without its secrets.
 
 use std::env;
+use std::ffi::OsStr;
 
 use pilotman::blocking::Locks;
 
+use crate::events::say;
 use crate::exit::{Code, Failure};
 
 mod default;
 mod secret;
 
-/// The environment variable that names the backend.
-pub(crate) const VARIABLE: &str = "PILOTMAN_BACKEND";
+pub(crate) use pilotman::BACKEND_VARIABLE as VARIABLE;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -26,8 +27,17 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// Chooses: `argument`, else the environment variable, else files of this user.
-    pub(crate) fn choose(argument: Option<String>) -> Result<Self, Failure> {
+    /// Chooses: `argument`, else the environment variable, else files of this user. Warns of secrets that others can
+    /// read.
+    pub(crate) fn choose_to_look(argument: Option<String>) -> Result<Self, Failure> {
+        let backend = Self::choose(argument)?;
+        if let Some(warning) = backend.warning() {
+            say(&format!("warning: {warning}"));
+        }
+        Ok(backend)
+    }
+
+    fn choose(argument: Option<String>) -> Result<Self, Failure> {
         if let Some(url) = argument {
             return Ok(Self { url, origin: Origin::Argument });
         }
@@ -40,10 +50,10 @@ impl Backend {
         }
     }
 
-    /// As [`Self::choose`], and lock files say who holds them, for others to read.
-    pub(crate) fn choose_for_holding(argument: Option<String>) -> Result<Self, Failure> {
+    /// Chooses likewise, without a warning. Lock files will say that `program` holds them, for others to read.
+    pub(crate) fn choose_to_hold(argument: Option<String>, program: &OsStr) -> Result<Self, Failure> {
         let mut backend = Self::choose(argument)?;
-        backend.url = default::with_record(backend.url);
+        backend.url = default::with_holder(backend.url, program);
         Ok(backend)
     }
 
@@ -72,7 +82,7 @@ impl Backend {
     pub(crate) fn shown(&self) -> String {
         let from = match self.origin {
             Origin::Argument => "from --backend",
-            Origin::Environment => "from PILOTMAN_BACKEND",
+            Origin::Environment => "from the environment",
             Origin::Default => "the default",
         };
         format!("{} ({from})", secret::scrub(&self.url, &self.url))

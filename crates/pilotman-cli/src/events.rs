@@ -27,6 +27,8 @@ pub(crate) enum Event<'a> {
     Released { held: Duration },
     /// The lock was not to be had in the time given.
     NotAcquired { waited: Duration, inspection: Option<&'a Inspection> },
+    /// The lock was seen free.
+    Free { waited: Duration },
     /// Something failed.
     Failed(&'a Failure),
     /// We end.
@@ -34,34 +36,38 @@ pub(crate) enum Event<'a> {
 }
 
 impl Event<'_> {
-    fn json(&self) -> Value {
-        match self {
+    /// The event of the lock `name`, as JSON. A status descriptor's reader sees these, so they are an interface.
+    fn json(&self, name: &str) -> Value {
+        let (event, details) = match self {
             Self::Waiting { backend, inspection } => {
-                json!({ "event": "waiting", "backend": backend, "holders": inspection.map(holders) })
+                ("waiting", json!({ "backend": backend, "holders": inspection.map(holders) }))
             }
-            Self::Acquired { backend, waited, token, owner } => json!({
-                "event": "acquired", "backend": backend, "waited_ms": millis(*waited), "token": token, "owner": owner,
-            }),
-            Self::AtRisk { remaining } => json!({ "event": "at-risk", "remaining_ms": remaining.map(millis) }),
-            Self::Lost { reason, held } => {
-                json!({ "event": "lost", "reason": reason.as_str(), "held_ms": millis(*held) })
+            Self::Acquired { backend, waited, token, owner } => (
+                "acquired",
+                json!({ "backend": backend, "waited_ms": millis(*waited), "token": token, "owner": owner }),
+            ),
+            Self::AtRisk { remaining } => ("at-risk", json!({ "remaining_ms": remaining.map(millis) })),
+            Self::Lost { reason, held } => ("lost", json!({ "reason": reason.as_str(), "held_ms": millis(*held) })),
+            Self::Released { held } => ("released", json!({ "held_ms": millis(*held) })),
+            Self::NotAcquired { waited, inspection } => {
+                ("not-acquired", json!({ "waited_ms": millis(*waited), "holders": inspection.map(holders) }))
             }
-            Self::Released { held } => json!({ "event": "released", "held_ms": millis(*held) }),
-            Self::NotAcquired { waited, inspection } => json!({
-                "event": "not-acquired", "waited_ms": millis(*waited), "holders": inspection.map(holders),
-            }),
-            Self::Failed(failure) => {
-                json!({ "event": "error", "code": failure.code as u8, "message": failure.message })
-            }
+            Self::Free { waited } => ("free", json!({ "waited_ms": millis(*waited) })),
+            Self::Failed(failure) => ("error", json!({ "code": failure.code as u8, "message": failure.message })),
             Self::Exit(ending) => {
                 let source = if ending.is_childs() { "child" } else { "pilotman" };
-                let mut exit = json!({ "event": "exit", "source": source, "code": ending.status() });
+                let mut exit = json!({ "source": source, "code": ending.status() });
                 if let Ending::ChildSignal(signal) | Ending::Signal(signal) = ending {
                     exit["signal"] = json!(signal);
                 }
-                exit
+                ("exit", exit)
             }
+        };
+        let mut all = json!({ "event": event, "name": name });
+        if let (Value::Object(all), Value::Object(details)) = (&mut all, details) {
+            all.extend(details);
         }
+        all
     }
 }
 
@@ -115,8 +121,11 @@ pub(crate) fn held_by(inspection: Option<&Inspection>) -> String {
 /// Text of strangers, made harmless for a terminal and not too long for a line.
 pub(crate) fn printable(text: &str) -> String {
     const LONGEST: usize = 80;
-    let mut shown: String =
-        text.chars().take(LONGEST).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    let mut shown: String = text
+        .chars()
+        .take(LONGEST)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
     if text.chars().nth(LONGEST).is_some() {
         shown.push('…');
     }
@@ -175,9 +184,7 @@ impl Reporter {
     }
 
     fn tell_machines(&mut self, event: &Event<'_>) {
-        let mut value = event.json();
-        value["name"] = json!(self.name);
-        let line = format!("{value}\n");
+        let line = format!("{}\n", event.json(&self.name));
         if self.voice.json {
             let _ = std::io::stderr().lock().write_all(line.as_bytes());
         }
@@ -211,6 +218,7 @@ impl Reporter {
                 let waited = if waited.is_zero() { String::new() } else { format!(" within {}", shown(*waited)) };
                 Some(format!("did not get '{name}'{waited}: {}", held_by(*inspection)))
             }
+            Event::Free { waited } if verbose => Some(format!("'{name}' was free after {}", shown(*waited))),
             Event::Failed(failure) => Some(failure.message.clone()),
             Event::Exit(ending) if verbose => match ending {
                 Ending::ChildSignal(signal) => Some(format!("signal {signal} ended the command")),
@@ -234,10 +242,11 @@ mod tests {
 
     #[test]
     fn an_exit_tells_whose_it_is() {
-        let json = |ending| Event::Exit(ending).json();
+        let json = |ending| Event::Exit(ending).json("x");
         assert_eq!(json(Ending::Child(75))["source"], "child");
         assert_eq!(json(Ending::Own(75))["source"], "pilotman");
-        assert_eq!(json(Ending::ChildSignal(9)), json!({"event": "exit", "source": "child", "code": 137, "signal": 9}));
+        let killed = r#"{"event":"exit","name":"x","source":"child","code":137,"signal":9}"#;
+        assert_eq!(json(Ending::ChildSignal(9)).to_string(), killed);
     }
 
     #[test]

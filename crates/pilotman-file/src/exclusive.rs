@@ -151,16 +151,14 @@ impl Exclusive {
     /// The file that attempts are made on at the moment, and the table of those who wait for it.
     pub(crate) fn current(&self, shared: &Shared) -> Result<(Arc<LockFile>, Arc<Waiters>)> {
         let state = &mut *lock(&self.state);
-        let open = match &state.open {
-            Some(open) => open,
-            None => {
-                let file = open::open_or_create(&self.place, shared.trust, self.note.as_deref())?;
-                state.open.insert(Open { file: Arc::new(file), waiters: shared.waiters(&self.place.directory) })
-            }
+        let file = match &state.open {
+            Some(open) => open.file.clone(),
+            None => Arc::new(open::open_or_create(&self.place, shared.trust, self.note.as_deref())?),
         };
-        let current = (open.file.clone(), open.waiters.clone());
+        let waiters = shared.waiters(&self.place.directory);
+        state.open = Some(Open { file: file.clone(), waiters: waiters.clone() });
         state.doubt = true;
-        Ok(current)
+        Ok((file, waiters))
     }
 
     /// Has the next attempt look at the path.

@@ -1,5 +1,6 @@
 //! A hold that has an open file description of its own, because several can exist side by side.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,19 +20,34 @@ pub(crate) struct OwnHold {
     pub(crate) place: Arc<Place>,
     /// Which permit it is.
     pub(crate) index: u32,
+    /// The permits that this process holds, where this one stands too.
+    ours: Option<Arc<Mutex<HashSet<u32>>>>,
     released: AtomicBool,
     observer: Mutex<Option<Subscription>>,
 }
 
 impl OwnHold {
-    pub(crate) fn new(file: Arc<LockFile>, place: Arc<Place>, index: u32) -> Self {
-        Self { file, place, index, released: AtomicBool::new(false), observer: Mutex::default() }
+    pub(crate) fn new(file: Arc<LockFile>, place: Arc<Place>) -> Self {
+        Self::make(file, place, 0, None)
+    }
+
+    pub(crate) fn permit(file: Arc<LockFile>, place: Place, index: u32, ours: &Arc<Mutex<HashSet<u32>>>) -> Self {
+        lock(ours).insert(index);
+        Self::make(file, Arc::new(place), index, Some(ours.clone()))
+    }
+
+    fn make(file: Arc<LockFile>, place: Arc<Place>, index: u32, ours: Option<Arc<Mutex<HashSet<u32>>>>) -> Self {
+        Self { file, place, index, ours, released: AtomicBool::new(false), observer: Mutex::default() }
     }
 
     /// Says whether it was still held, the first time; then it is not.
     pub(crate) fn end(&self) -> bool {
         *lock(&self.observer) = None;
-        !self.released.swap(true, Ordering::AcqRel)
+        let ended = !self.released.swap(true, Ordering::AcqRel);
+        if let Some(ours) = self.ours.as_ref().filter(|_| ended) {
+            lock(ours).remove(&self.index);
+        }
+        ended
     }
 
     fn is_held(&self) -> bool {
@@ -55,5 +71,11 @@ impl OwnHold {
 
     pub(crate) fn descriptor(&self) -> Option<Arc<OwnedFd>> {
         self.is_held().then(|| self.file.give_out())
+    }
+}
+
+impl Drop for OwnHold {
+    fn drop(&mut self) {
+        self.end();
     }
 }

@@ -54,7 +54,7 @@ impl Readers {
                 continue;
             }
             if locked {
-                return Ok(Some(OwnHold::new(file, self.place.clone(), 0)));
+                return Ok(Some(OwnHold::new(file, self.place.clone())));
             }
             self.keep(file);
             return Ok(None);

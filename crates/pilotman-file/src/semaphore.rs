@@ -31,6 +31,8 @@ pub(crate) struct Permits {
     pub(crate) key: u64,
     count: u32,
     note: Option<String>,
+    /// What this process holds through this slot; not worth a try.
+    ours: Arc<Mutex<HashSet<u32>>>,
     state: Mutex<State>,
 }
 
@@ -38,14 +40,12 @@ pub(crate) struct Permits {
 struct State {
     /// Open, not locked by us.
     spare: Vec<(u32, Arc<LockFile>)>,
-    /// What this process holds through this slot; not worth a try.
-    ours: HashSet<u32>,
     waiters: Option<Arc<Waiters>>,
 }
 
 impl Permits {
     pub(crate) fn new(place: Place, count: u32, note: Option<String>) -> Self {
-        Self { key: place.key(), place, count, note, state: Mutex::default() }
+        Self { key: place.key(), place, count, note, ours: Arc::default(), state: Mutex::default() }
     }
 
     /// Whether every permit's descriptor is kept, so that searching closes nothing.
@@ -91,7 +91,7 @@ impl Permits {
                 state.spare.swap_remove(at);
                 let place = self.permit(index)?;
                 if file.id.is_at(&place.raw).map_err(|errno| failed("can't look at", &place.path, errno))? {
-                    return Ok(Some(Self::take(state, file, place, index)));
+                    return Ok(Some(OwnHold::permit(file, place, index, &self.ours)));
                 }
                 continue;
             }
@@ -111,7 +111,7 @@ impl Permits {
     }
 
     fn try_index(&self, state: &mut State, shared: &Shared, index: u32) -> Result<Option<OwnHold>> {
-        if state.ours.contains(&index) || state.spare.iter().any(|(kept, _)| *kept == index) {
+        if lock(&self.ours).contains(&index) || state.spare.iter().any(|(kept, _)| *kept == index) {
             return Ok(None);
         }
         for _ in 0..directory::RACES {
@@ -124,7 +124,7 @@ impl Permits {
                 continue;
             }
             if locked {
-                return Ok(Some(Self::take(state, file, place, index)));
+                return Ok(Some(OwnHold::permit(file, place, index, &self.ours)));
             }
             if state.spare.len() < KEPT {
                 state.spare.push((index, file));
@@ -138,11 +138,6 @@ impl Permits {
         file.try_lock(LockMode::Exclusive).map_err(|errno| failed("can't lock a permit in", &self.place.path, errno))
     }
 
-    fn take(state: &mut State, file: Arc<LockFile>, place: Place, index: u32) -> OwnHold {
-        state.ours.insert(index);
-        OwnHold::new(file, Arc::new(place), index)
-    }
-
     /// The lock file of a permit.
     pub(crate) fn permit(&self, index: u32) -> Result<Place> {
         Place::new(&self.place.path, index.to_string().into())
@@ -154,13 +149,12 @@ impl Permits {
             return Ok(Released::Gone(LossReason::Gone));
         }
         let state = &mut *lock(&self.state);
-        state.ours.remove(&hold.index);
         hold.file
             .unlock()
             .map_err(|errno| failed("can't unlock", &hold.place.path, errno).no_effect(false))?;
         let waiters = match &state.waiters {
-            Some(waiters) => waiters.clone(),
-            None => state.waiters.insert(shared.waiters(&self.place.directory)).clone(),
+            Some(waiters) if waiters.is_current() => waiters.clone(),
+            _ => state.waiters.insert(shared.waiters(&self.place.directory)).clone(),
         };
         let others_wait = shared.unlocked(&hold.file, &waiters, self.key);
         if state.spare.len() < KEPT && hold.file.is_private() && lost.is_none() {

@@ -1,1 +1,29 @@
-//! pilotman.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub use pilotman_core::{
+    Capabilities, Error, ErrorKind, Fenced, FencedGuard, Fencing, Guard, Held, HoldState, LeaseBounds, Lock,
+    LockOptions, LockProvider, LossReason, Lost, MultiGuard, Mutex, Name, NameRule, Primitive, Release, Result, RwLock,
+    Semaphore, UpgradeableGuard, Waiting, backend, clock, memory, random,
+};
+
+#[cfg(feature = "file")]
+pub use pilotman_file as file;
+
+mod address;
+mod backends;
+pub mod blocking;
+mod builder;
+#[cfg(feature = "serde")]
+mod config;
+mod duration;
+mod locks;
+mod query;
+mod scheme;
+
+pub use backends::{BackendInfo, backends};
+pub use builder::Builder;
+#[cfg(feature = "serde")]
+pub use config::Config;
+pub use duration::{parse_duration, show_duration};
+pub use locks::{BACKEND_VARIABLE, Locks};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 
 use crate::bench::budgets::Budgets;
 use crate::{shell, workspace};
@@ -33,9 +34,10 @@ impl Tables {
 fn make(name: &str) -> Result<String> {
     match name.split(' ').collect::<Vec<_>>()[..] {
         ["budgets"] => Ok(budgets(&Budgets::read(&workspace::root().join("budgets.toml"))?)),
+        ["backends"] => backends(&pilotman(&["backends", "--json"])?),
         ["exit-status"] => exit_status(&pilotman(&["--help"])?),
         ["help", ref command @ ..] => Ok(fenced(&pilotman(&[command, &["--help"]].concat())?)),
-        _ => bail!("nothing generates {name:?} (known: budgets, exit-status, help [COMMAND])"),
+        _ => bail!("nothing generates {name:?} (known: backends, budgets, exit-status, help [COMMAND])"),
     }
 }
 
@@ -47,10 +49,48 @@ fn budgets(budgets: &Budgets) -> String {
     table
 }
 
+#[derive(Deserialize)]
+struct Backend {
+    kind: String,
+    example_url: String,
+    built: bool,
+    capabilities: BTreeMap<String, bool>,
+    fencing: String,
+    fencing_scope: String,
+    waiting: String,
+    unverified: Option<String>,
+}
+
+fn backends(json: &str) -> Result<String> {
+    let all: Vec<Backend> = serde_json::from_str(json).context("`pilotman backends --json` is not as expected")?;
+    let mut table = "| backend | URL | locks | waiting | fencing token | its order survives | verified |\n".to_owned();
+    table.push_str("|---|---|---|---|---|---|---|\n");
+    for backend in all {
+        if !backend.built {
+            bail!("the backend {} is not in a build with all features", backend.kind);
+        }
+        let names = [("mutex", "mutex"), ("rw_lock", "rw"), ("upgradeable", "upgradeable"), ("semaphore", "semaphore")];
+        let has = |claim: &str| backend.capabilities.get(claim).copied().unwrap_or_default();
+        let locks: Vec<&str> = names.iter().filter(|(claim, _)| has(claim)).map(|(_, shown)| *shown).collect();
+        table.push_str(&format!(
+            "| {} | `{}` | {} | {} | {} | {} | {} |\n",
+            backend.kind,
+            backend.example_url,
+            locks.join(", "),
+            backend.waiting,
+            backend.fencing,
+            backend.fencing_scope,
+            backend.unverified.as_deref().unwrap_or("yes"),
+        ));
+    }
+    Ok(table)
+}
+
 /// What the command prints.
 fn pilotman(arguments: &[&str]) -> Result<String> {
     let mut command = shell::cargo();
-    command.args(["run", "--quiet", "--package", "pilotman-cli", "--bin", "pilotman", "--"]).args(arguments);
+    command.args(["run", "--quiet", "--package", "pilotman-cli", "--all-features", "--bin", "pilotman", "--"]);
+    command.args(arguments);
     // Help is wrapped to the terminal; the documentation must not depend on whose it was written at.
     let output = command.env("COLUMNS", "100").stdin(Stdio::null()).output().context("cannot start cargo")?;
     if !output.status.success() {
@@ -81,6 +121,18 @@ mod tests {
         assert!(budgets.contains("| run | pilotman run x -- true"), "{budgets}");
         assert_eq!(tables.get("budgets").unwrap(), budgets);
         assert!(tables.get("nonsense").is_err());
+    }
+
+    #[test]
+    fn the_table_of_backends_has_a_line_for_each() {
+        let json = r#"[{"kind": "memory", "example_url": "memory://", "built": true, "fencing": "always",
+            "capabilities": {"mutex": true, "rw_lock": true, "upgradeable": false}, "fencing_scope": "the process",
+            "waiting": "queue", "unverified": null, "schemes": ["memory"]}]"#;
+        let table = backends(json).unwrap();
+        let line = "| memory | `memory://` | mutex, rw | queue | always | the process | yes |";
+        assert_eq!(table.lines().last(), Some(line));
+        assert!(backends(&json.replace(r#""built": true"#, r#""built": false"#)).is_err());
+        assert!(backends("{}").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use pilotman::blocking::{Locks, Mutex};
-use pilotman_bench::{Failure, figure, machine_time, milliseconds, quantile};
+use pilotman_bench::{Failure, figure, give_back, machine_time, milliseconds, quantile};
 
 const RELEASES: u64 = 151;
 const CRASHES: u64 = 51;
@@ -19,7 +19,8 @@ pub(crate) fn measure() -> Result<(), Failure> {
     let mutex = Locks::connect(&url)?.mutex(NAME);
 
     let mut holder = Holder::start(&url)?;
-    let releases: Vec<f64> = (0..RELEASES).map(|round| after_release(&mutex, &mut holder, round)).collect::<Result<_, _>>()?;
+    let releases: Vec<f64> =
+        (0..RELEASES).map(|round| after_release(&mutex, &mut holder, round)).collect::<Result<_, _>>()?;
     drop(holder);
     report("release", &releases);
 
@@ -46,7 +47,7 @@ fn after_release(mutex: &Mutex, holder: &mut Holder, round: u64) -> Result<f64, 
     let guard = mutex.acquire()?;
     let acquired = machine_time();
     let released = Duration::from_nanos(holder.answer()?.parse()?);
-    guard.release()?;
+    give_back(guard)?;
     Ok(milliseconds(acquired.saturating_sub(released)))
 }
 
@@ -63,7 +64,7 @@ fn after_crash(mutex: &Mutex, url: &str, round: u64) -> Result<f64, Failure> {
     let guard = mutex.acquire()?;
     let acquired = machine_time();
     let killed = killer.join().map_err(|_| "the killing thread panicked")??;
-    guard.release()?;
+    give_back(guard)?;
     Ok(milliseconds(acquired.saturating_sub(killed)))
 }
 
@@ -124,7 +125,7 @@ pub(crate) fn hold(url: &str) -> Result<(), Failure> {
         };
         thread::sleep(Duration::from_micros(pause));
         let start = machine_time();
-        guard.release()?;
+        give_back(guard)?;
         println!("{}", start.as_nanos());
     }
     Ok(())

@@ -3,10 +3,11 @@
 //! `HOME` and `XDG_STATE_HOME` differ between cron, systemd and a shell, and two jobs that look into different
 //! directories don't exclude each other. So the directory comes from the passwd database alone.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-
+use std::path::Path;
 #[cfg(unix)]
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::exit::Failure;
 
@@ -19,7 +20,7 @@ pub(crate) fn url() -> Result<String, Failure> {
     let user = User::from_uid(uid).map_err(|error| Failure::internal("can't look up the user", error))?;
     let home = user.map(|user| user.dir);
     let directory = directory(home.as_deref(), uid.as_raw());
-    Ok(format!("file://{}?record-holder=true", encode(&directory)))
+    Ok(format!("file://{}", encode(&directory)))
 }
 
 /// The URL of the default backend.
@@ -64,17 +65,24 @@ fn encode_bytes(bytes: &[u8]) -> String {
     encoded
 }
 
-/// A file URL that doesn't say whether lock files record their holder, made to say yes. Other URLs stay.
-pub(crate) fn with_record(url: String) -> String {
+/// A file URL, with what it doesn't say itself: that lock files record their holder, and that this is `program`.
+/// Other URLs stay.
+pub(crate) fn with_holder(url: String, program: &OsStr) -> String {
+    const LONGEST: usize = 60;
     if !url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:")) || url.contains('#') {
         return url;
     }
-    match url.split_once('?') {
-        Some((_, query)) if query.split('&').any(|pair| pair.split('=').next() == Some("record-holder")) => url,
-        Some((_, "")) => format!("{url}record-holder=true"),
-        Some(_) => format!("{url}&record-holder=true"),
-        None => format!("{url}?record-holder=true"),
-    }
+    // The program's name only: its arguments may hold secrets, and others can read the record.
+    let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
+    let name: String = name.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+    let (address, query) = url.split_once('?').unwrap_or((&url, ""));
+    let mut pairs: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty()).collect();
+    let says = |key| pairs.iter().any(|pair| pair.split('=').next() == Some(key));
+    let command = format!("holder-command={}", encode_bytes(name.as_bytes()));
+    let new = [("record-holder", "record-holder=true"), ("holder-command", &command)];
+    let new: Vec<&str> = new.into_iter().filter_map(|(key, pair)| (!says(key)).then_some(pair)).collect();
+    pairs.extend(new);
+    format!("{address}?{}", pairs.join("&"))
 }
 
 #[cfg(all(test, unix))]
@@ -103,11 +111,13 @@ mod tests {
 
     #[test]
     fn the_holder_is_recorded_unless_the_url_says_otherwise() {
-        let recorded = |url: &str| with_record(url.into());
-        assert_eq!(recorded("file:///a"), "file:///a?record-holder=true");
-        assert_eq!(recorded("FILE:///a?"), "FILE:///a?record-holder=true");
-        assert_eq!(recorded("file:///a?names=strict"), "file:///a?names=strict&record-holder=true");
-        for url in ["file:///a?record-holder=false", "memory://", "redis://h?x=1", "fil", ""] {
+        let recorded = |url: &str| with_holder(url.into(), "/usr/bin/my job.sh".as_ref());
+        assert_eq!(recorded("file:///a"), "file:///a?record-holder=true&holder-command=my%20job.sh");
+        assert_eq!(
+            recorded("FILE:///a?names=strict&record-holder=false"),
+            "FILE:///a?names=strict&record-holder=false&holder-command=my%20job.sh"
+        );
+        for url in ["file:///a?record-holder=false&holder-command=x", "memory://", "redis://h?x=1", "fil", ""] {
             assert_eq!(recorded(url), url);
         }
     }

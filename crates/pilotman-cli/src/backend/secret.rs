@@ -11,8 +11,11 @@ pub(crate) fn is_in(url: &str) -> bool {
 
 /// `text` without the secrets of `url`, as they stand there or percent-decoded.
 pub(crate) fn scrub(url: &str, text: &str) -> String {
-    let mut secrets: Vec<_> =
-        secrets(url).into_iter().flat_map(|secret| [secret.to_owned(), decoded(secret)]).filter(|s| !s.is_empty()).collect();
+    let mut secrets: Vec<_> = secrets(url)
+        .into_iter()
+        .flat_map(|secret| [secret.to_owned(), decoded(secret)])
+        .filter(|s| !s.is_empty())
+        .collect();
     // The longest first, lest a part of it be replaced and the rest be shown.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
@@ -37,7 +40,8 @@ fn secrets(url: &str) -> Vec<&str> {
         found.extend(query.split(['&', '#', ';']).filter_map(|pair| {
             let (key, value) = pair.split_once('=')?;
             let key = decoded(key).to_lowercase().replace(['-', '_', '.'], "");
-            let telling = TELLING.iter().any(|part| key.contains(part)) || ["key", "pass", "sig", "sas"].contains(&key.as_str());
+            let telling =
+                TELLING.iter().any(|part| key.contains(part)) || ["key", "pass", "sig", "sas"].contains(&key.as_str());
             // `password-file=…` and `password-env=…` say where the secret is, not what it is.
             let elsewhere = key.ends_with("file") || key.ends_with("env");
             (telling && !elsewhere && !value.is_empty()).then_some(value)

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use pilotman::Result;
 use pilotman::backend::Inspection;
 use pilotman::blocking::{CancelToken, Locks};
-use pilotman::Result;
 
 use super::hold::Hold;
 use super::signals::{self, Signals};
@@ -64,7 +64,7 @@ pub(crate) fn acquire(
     mut on_wait: impl FnMut(Option<&Inspection>),
 ) -> Result<Acquired, Failure> {
     let start = Instant::now();
-    let inspect = |wanted: &Wanted, locks: &Locks| if asks { wanted.inspect(locks) } else { None };
+    let inspect = move |wanted: &Wanted, locks: &Locks| if asks { wanted.inspect(locks) } else { None };
     // A server may let an attempt hang, and a signal has to end that too.
     let at_once = matches!(locks.backend_kind(), "file" | "memory" | "os");
     if at_once {

@@ -77,7 +77,9 @@ pub(crate) enum Action {
 enum Stage {
     Holding,
     /// The child was told; it is killed when the hold is this old.
-    Told { kill_at: Option<Duration> },
+    Told {
+        kill_at: Option<Duration>,
+    },
     /// Nothing is left to be done.
     Done,
 }

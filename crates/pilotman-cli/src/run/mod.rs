@@ -64,23 +64,27 @@ struct Job<'a> {
 impl Job<'_> {
     fn run(mut self, backend: Option<String>) -> Result<Ending, Failure> {
         self.check()?;
-        let backend = Backend::choose_for_holding(backend)?;
+        let program = self.args.command.first().map(|program| program.as_os_str()).unwrap_or_default();
+        let backend = Backend::choose_to_hold(backend, program)?;
         if let Some(warning) = backend.warning() {
             self.reporter.warn(&warning);
         }
-        command::check(self.args.command.first().map(|program| program.as_os_str()).unwrap_or_default())?;
+        command::check(program)?;
         let signals = Signals::take()?;
         self.reporter.explain(|| format!("backend: {}", backend.shown()));
         let locks = backend.connect()?;
-        let grace = self.grace(&locks)?;
+        // The limit of the URL, if there is one, is kept by the library: the child has to be dead by then.
+        let at_most = self.args.hold_at_most.into_iter().chain(locks.as_async().default_options().hold_at_most).min();
+        let grace = self.grace(&locks, at_most)?;
 
         let start = Instant::now();
-        let Some(hold) = self.acquire(&locks, &signals, start)? else {
-            return Ok(Ending::Own(self.args.patience.conflict_exit_code.unwrap_or(Code::NotAcquired as u8)));
-        };
-        let hold = match hold {
+        let hold = match self.acquire(&locks, &signals, start)? {
             Ok(hold) => hold,
-            Err(signal) => return Ok(Ending::Signal(signal as i32)),
+            Err(ending) => {
+                // What was in flight is given back in the background: let it finish.
+                locks.close();
+                return Ok(ending);
+            }
         };
         let acquired = Instant::now();
         let surroundings = Surroundings {
@@ -113,7 +117,7 @@ impl Job<'_> {
             child: &child,
             signals: &signals,
             terminal: &mut terminal,
-            watchdog: Watchdog::new(self.args.on_lost, grace, self.args.hold_at_most),
+            watchdog: Watchdog::new(self.args.on_lost, grace, at_most),
             on_lost: self.args.on_lost,
             acquired,
             can_be_lost: locks.capabilities().loss,
@@ -139,7 +143,9 @@ impl Job<'_> {
             return Err(Failure::usage("--hold-at-least is longer than --hold-at-most"));
         }
         if grace.is_some() && *on_lost == loss::OnLost::Ignore {
-            return Err(Failure::usage("--grace has no meaning with --on-lost ignore, which tells the command nothing"));
+            return Err(Failure::usage(
+                "--grace has no meaning with --on-lost ignore, which tells the command nothing",
+            ));
         }
         if let (Some(grace), Some(most)) = (grace, hold_at_most)
             && grace >= most
@@ -150,9 +156,10 @@ impl Job<'_> {
     }
 
     /// The time before the end of the hold at which the child is told.
-    fn grace(&self, locks: &Locks) -> Result<Duration, Failure> {
-        let lease = locks.capabilities().lease.and_then(|bounds| self.args.lease.or(bounds.default));
-        let grace = loss::grace(self.args.grace, lease, self.args.hold_at_most);
+    fn grace(&self, locks: &Locks, at_most: Option<Duration>) -> Result<Duration, Failure> {
+        let asked = self.args.lease.or(locks.as_async().default_options().lease);
+        let lease = locks.capabilities().lease.and_then(|bounds| asked.or(bounds.default));
+        let grace = loss::grace(self.args.grace, lease, at_most);
         // A lease is renewed when a third of it has passed: it has two thirds left before, and less after a hiccup.
         if let Some(lease) = lease
             && grace > lease / 2
@@ -165,13 +172,8 @@ impl Job<'_> {
         Ok(grace)
     }
 
-    /// `None`: others hold the lock. `Err`: this signal came first.
-    fn acquire(
-        &mut self,
-        locks: &Locks,
-        signals: &Signals,
-        start: Instant,
-    ) -> Result<Option<Result<Hold, Signal>>, Failure> {
+    /// Gets the lock, or how we end without it.
+    fn acquire(&mut self, locks: &Locks, signals: &Signals, start: Instant) -> Result<Result<Hold, Ending>, Failure> {
         let patience = Patience::from(self.args.patience);
         let asks = self.reporter.asks_for_holders();
         let reporter = &mut *self.reporter;
@@ -179,12 +181,12 @@ impl Job<'_> {
             reporter.tell(&Event::Waiting { backend: locks.backend_kind(), inspection });
         })?;
         Ok(match acquired {
-            Acquired::Held(hold) => Some(Ok(hold)),
-            Acquired::Interrupted(signal) => Some(Err(signal)),
+            Acquired::Held(hold) => Ok(hold),
+            Acquired::Interrupted(signal) => Err(Ending::Signal(signal as i32)),
             Acquired::Not(inspection) => {
                 let waited = if patience == Patience::None { Duration::ZERO } else { start.elapsed() };
                 self.reporter.tell(&Event::NotAcquired { waited, inspection: inspection.as_ref() });
-                None
+                Err(Ending::Own(self.args.patience.conflict_exit_code.unwrap_or(Code::NotAcquired as u8)))
             }
         })
     }

@@ -35,8 +35,7 @@ impl Signals {
             // Else the kernel would reap the child, and its status were lost.
             set(Signal::SIGCHLD, SigHandler::SigDfl).map_err(failed)?;
         }
-        let mut watched: SigSet =
-            ENDING.into_iter().chain(SUPERVISING).filter(|signal| !is_ignored(*signal)).collect();
+        let mut watched: SigSet = ENDING.into_iter().chain(SUPERVISING).filter(|signal| !is_ignored(*signal)).collect();
         watched.add(Signal::SIGCHLD);
         // Blocked, SIGTTOU lets us set the terminal's foreground group, and write to it, from the background.
         let blocked = watched | Signal::SIGTTOU;

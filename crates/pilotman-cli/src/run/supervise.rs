@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::child::{Child, Status};
 use super::hold::Hold;
@@ -64,9 +65,15 @@ impl Supervisor<'_> {
                 Some(signal) => self.child.signal(signal)?,
             }
         };
+        let had_terminal = self.terminal.is_lent();
         self.terminal.take_back(self.child.pid());
-        if let Status::Killed(_) = status {
+        if let Status::Killed(signal) = status {
             self.terminal.restore_modes();
+            // Ctrl-C was meant for the script around us too, but reached only the group that had the terminal.
+            if had_terminal && signal == Signal::SIGINT as i32 {
+                kill(Pid::from_raw(0), Signal::SIGINT)
+                    .map_err(|error| Failure::internal("can't pass Ctrl-C on", error))?;
+            }
         }
         Ok(Outcome { status, lost: self.lost, hold })
     }

@@ -40,7 +40,6 @@ impl HoldState {
 
 /// What a release found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "it says whether the lock was held to the end"]
 pub enum Release {
     /// The lock was ours to the end and is now given back.
     Released,

@@ -176,7 +176,9 @@ mod tests {
 
     fn listen(file: &std::fs::File, interest: Interest) -> (Subscription, mpsc::Receiver<Event>) {
         let (sender, receiver) = mpsc::channel();
-        let listener = move |event| drop(sender.send(event));
+        let listener = move |event| {
+            let _ = sender.send(event);
+        };
         (subscribe(file.as_fd(), interest, Arc::new(listener)).unwrap(), receiver)
     }
 

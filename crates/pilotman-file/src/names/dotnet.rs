@@ -77,7 +77,7 @@ mod tests {
         }
         let owls = "🦉".repeat(63);
         let long = [
-            ("a".repeat(256), "aaaaaaaaaaaaaaaaaaaaaaaaaaaXTSAJQWFKOYRBNXC6DV3HRZWQJANRKCX.lock"),
+            ("a".repeat(260), "aaaaaaaaaaaaaaaaaaaaaaaaaaaXTSAJQWFKOYRBNXC6DV3HRZWQJANRKCX.lock"),
             (format!("{owls}123"), "___________________________VA7XJG3JUQKTL6AU2KWPHVQFK43N4DVW.lock"),
             (format!("{owls}1234"), "___________________________NOLT44QRLWYINT53TY2I4H34X4AU4O46.lock"),
         ];

@@ -1,0 +1,158 @@
+//! Typed set-up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pilotman_core::backend::Backend;
+use pilotman_core::{Error, LockOptions, Result};
+
+use crate::Locks;
+use crate::address::Address;
+
+/// Sets up [`Locks`] on exactly one backend.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> pilotman::Result<()> {
+/// let locks = pilotman::Locks::builder().use_memory().hold_at_most(Duration::from_secs(60)).build()?;
+/// # drop(locks);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Builder {
+    backends: Vec<Result<Arc<dyn Backend>>>,
+    options: LockOptions,
+    runtime: Option<tokio::runtime::Handle>,
+}
+
+impl Builder {
+    /// A set-up without a backend.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Uses any backend, one from outside this project too.
+    pub fn use_backend(mut self, backend: impl Backend) -> Self {
+        self.backends.push(Ok(Arc::new(backend)));
+        self
+    }
+
+    /// Uses the backend of a URL, whose options count for those that are not set here.
+    pub fn use_url(mut self, url: &str) -> Self {
+        let opened = Address::parse(url).and_then(|mut address| {
+            let options = address.query.take_lock_options()?;
+            let backend = crate::scheme::open(&mut address)?;
+            address.query.finish()?;
+            Ok((backend, options))
+        });
+        let backend = opened.map(|(backend, options)| {
+            let LockOptions { lease, retry, hold_at_most, .. } = options;
+            self.options.lease = self.options.lease.or(lease);
+            self.options.retry = self.options.retry.or(retry);
+            self.options.hold_at_most = self.options.hold_at_most.or(hold_at_most);
+            backend
+        });
+        self.backends.push(backend);
+        self
+    }
+
+    /// Uses the backend whose URL is in the environment variable `PILOTMAN_BACKEND`.
+    pub fn use_env(mut self) -> Self {
+        match std::env::var(crate::BACKEND_VARIABLE) {
+            Ok(url) => self.use_url(&url),
+            Err(_) => {
+                self.backends.push(Err(Error::misconfigured(format!(
+                    "the environment variable {} is not set",
+                    crate::BACKEND_VARIABLE
+                ))
+                .with_advice("set it to a backend URL, such as file:///var/lib/myjob/locks")));
+                self
+            }
+        }
+    }
+
+    /// Uses locks inside this process, which nobody else shares.
+    #[cfg(feature = "memory")]
+    pub fn use_memory(self) -> Self {
+        self.use_backend(pilotman_core::memory::MemoryBackend::new())
+    }
+
+    /// Uses locks on files.
+    #[cfg(feature = "file")]
+    pub fn use_file(mut self, options: pilotman_file::FileOptions) -> Self {
+        let backend = pilotman_file::FileBackend::new(options);
+        self.backends.push(backend.map(|backend| Arc::new(backend) as _));
+        self
+    }
+
+    /// The lease of locks that name none. Default: the backend's.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.options.lease = Some(lease);
+        self
+    }
+
+    /// The longest pause between attempts where waiting is polling, for locks that name none. Default: the backend's.
+    pub fn retry(mut self, pause: Duration) -> Self {
+        self.options.retry = Some(pause);
+        self
+    }
+
+    /// How long a holder may keep a lock, for locks that say nothing else. Default: no limit.
+    pub fn hold_at_most(mut self, limit: Duration) -> Self {
+        self.options.hold_at_most = Some(limit);
+        self
+    }
+
+    /// Runs connections and renewals on this runtime rather than on a thread of the library's own; see
+    /// [`LocksBuilder::runtime`](pilotman_core::LocksBuilder::runtime).
+    pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Makes the locks. Nothing is connected yet; [`Locks::check`](pilotman_core::Locks::check) does that now.
+    ///
+    /// # Errors
+    ///
+    /// `Misconfigured` without a backend, with more than one, or with options that the backend doesn't bear;
+    /// `Unsupported` for a lease where holds don't expire.
+    pub fn build(mut self) -> Result<Locks> {
+        let (backend, others) = (self.backends.pop(), self.backends.len());
+        let backend = match backend {
+            None => {
+                return Err(Error::misconfigured("no backend was chosen").with_advice(
+                    "call exactly one of the builder's use_… methods, or Locks::connect with a URL",
+                ));
+            }
+            Some(_) if others > 0 => {
+                return Err(Error::misconfigured(format!("{} backends were chosen", others + 1))
+                    .with_advice("choose one; a program that needs two makes two Locks"));
+            }
+            Some(backend) => backend?,
+        };
+        let (kind, bounds) = (backend.kind(), backend.capabilities().lease);
+        match (self.options.lease, bounds) {
+            (Some(_), None) => {
+                return Err(Error::unsupported("holds of this backend don't expire, so a lease can't be set")
+                    .with_advice("leave the lease out, or limit the time with hold-at-most")
+                    .with_backend(kind));
+            }
+            (Some(lease), Some(bounds)) if lease < bounds.min || lease > bounds.max => {
+                return Err(Error::misconfigured(format!(
+                    "a lease of {lease:?} is outside {:?} … {:?}",
+                    bounds.min, bounds.max
+                ))
+                .with_backend(kind));
+            }
+            _ => {}
+        }
+        let mut locks = pilotman_core::Locks::builder_shared(backend).options(self.options);
+        if let Some(runtime) = self.runtime {
+            locks = locks.runtime(runtime);
+        }
+        Ok(locks.build().into())
+    }
+}

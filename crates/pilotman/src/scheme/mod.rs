@@ -1,0 +1,76 @@
+//! How the URL of each backend becomes a backend.
+
+use std::sync::Arc;
+
+use pilotman_core::backend::Backend;
+use pilotman_core::{Error, Result};
+
+use crate::address::Address;
+
+#[cfg(feature = "file")]
+pub(crate) mod file;
+#[cfg(feature = "memory")]
+pub(crate) mod memory;
+
+/// One backend technology and the schemes of its URLs.
+pub(crate) struct Scheme {
+    pub(crate) kind: &'static str,
+    pub(crate) schemes: &'static [&'static str],
+    pub(crate) example: &'static str,
+    pub(crate) feature: &'static str,
+    /// Makes a backend of an address; `None` if this build doesn't have it.
+    pub(crate) open: Option<fn(&mut Address) -> Result<Arc<dyn Backend>>>,
+}
+
+/// Every technology that the library knows, in this build or not.
+pub(crate) const ALL: &[Scheme] = &[
+    Scheme {
+        kind: "file",
+        schemes: &["file"],
+        example: "file:///var/lib/myjob/locks",
+        feature: "file",
+        #[cfg(feature = "file")]
+        open: Some(file::open),
+        #[cfg(not(feature = "file"))]
+        open: None,
+    },
+    Scheme {
+        kind: "memory",
+        schemes: &["memory"],
+        example: "memory://",
+        feature: "memory",
+        #[cfg(feature = "memory")]
+        open: Some(memory::open),
+        #[cfg(not(feature = "memory"))]
+        open: None,
+    },
+];
+
+/// The schemes of this build, as they are written.
+pub(crate) fn known_schemes() -> Vec<String> {
+    let built = ALL.iter().filter(|scheme| scheme.open.is_some());
+    built.flat_map(|scheme| scheme.schemes).map(|scheme| format!("{scheme}://")).collect()
+}
+
+/// Finds who opens URLs of this scheme.
+pub(crate) fn check(scheme: &str) -> Result<fn(&mut Address) -> Result<Arc<dyn Backend>>> {
+    let known = known_schemes().join(", ");
+    match ALL.iter().find(|candidate| candidate.schemes.contains(&scheme)) {
+        Some(Scheme { open: Some(open), .. }) => Ok(*open),
+        Some(Scheme { feature, .. }) => {
+            Err(Error::misconfigured(format!("this build has no backend for {scheme}:// URLs; it has {known}"))
+                .with_advice(format!("enable the feature '{feature}'")))
+        }
+        None => {
+            // What stands before :// may be a password that was pasted in the wrong place.
+            let plain = scheme.len() <= 20 && scheme.bytes().all(|b| b.is_ascii_lowercase() || b"+-.".contains(&b));
+            let scheme = if plain { format!("the scheme {scheme}://") } else { "this scheme".into() };
+            Err(Error::misconfigured(format!("no backend knows {scheme}; this build knows {known}")))
+        }
+    }
+}
+
+/// Opens the backend of an address.
+pub(crate) fn open(address: &mut Address) -> Result<Arc<dyn Backend>> {
+    check(address.url.scheme())?(address)
+}
