@@ -79,7 +79,7 @@ impl Model {
             let next = self.queue.lock().unwrap().hand_on();
             let Some(slip) = next else {
                 self.free();
-                let driver = self.queue.lock().unwrap().returned(false);
+                let driver = self.queue.lock().unwrap().returned();
                 return self.drive_if(driver);
             };
             if self.give(&slip) {
@@ -141,7 +141,7 @@ impl Model {
                 Some(_) => {}
                 None => {
                     self.free();
-                    let driver = self.queue.lock().unwrap().returned(false);
+                    let driver = self.queue.lock().unwrap().returned();
                     assert_eq!(driver, Driver::Leave, "a second driver was started");
                     return;
                 }
@@ -151,7 +151,7 @@ impl Model {
 
     /// One caller that tries once and otherwise waits, until it is served or, if it has no patience, gives up.
     fn acquire(&self, patient: bool) {
-        let reserved = self.queue.lock().unwrap().reserve(true);
+        let reserved = self.queue.lock().unwrap().reserve();
         if reserved {
             if self.take() {
                 self.queue.lock().unwrap().keep();

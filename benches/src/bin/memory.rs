@@ -43,7 +43,7 @@ fn held() -> Result<(), pilotman_bench::Failure> {
     use pilotman::blocking::{Guard, Locks};
     const COUNT: usize = 10_000;
 
-    let locks = Locks::memory();
+    let locks = Locks::connect("memory://")?;
     let names: Vec<String> = (0..COUNT).map(|number| format!("invoice:{number}")).collect();
     pilotman_bench::give_back(locks.mutex("first").acquire()?)?;
 
@@ -66,9 +66,9 @@ fn idle() -> Result<(), pilotman_bench::Failure> {
     use pilotman_bench::{figure, milliseconds, processor_time};
 
     let directory = tempfile::tempdir()?;
-    let memory = pilotman::Locks::memory();
+    let memory = pollster::block_on(pilotman::Locks::connect("memory://"))?;
     let file = pollster::block_on(pilotman::Locks::connect(&format!("file://{}", directory.path().display())))?;
-    for locks in [&memory, &*file] {
+    for locks in [&memory, &file] {
         let mutex = locks.mutex("idle");
         let guard = pollster::block_on(mutex.acquire())?;
         let waited = pollster::block_on(mutex.try_acquire_for(Duration::from_millis(20)))?;

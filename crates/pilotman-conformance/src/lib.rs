@@ -1,1 +1,15 @@
-//! pilotman-conformance.
+#![doc = include_str!("../README.md")]
+
+mod case;
+mod cases;
+mod context;
+#[cfg(test)]
+mod dotnet;
+pub mod faults;
+mod runner;
+mod surface;
+mod taker;
+mod under_test;
+
+pub use runner::main;
+pub use under_test::{LoseHold, UnderTest};

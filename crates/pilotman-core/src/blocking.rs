@@ -17,6 +17,7 @@
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::backend::{Holder, Inspection};
@@ -32,7 +33,12 @@ pub use guard::{FencedGuard, Guard, MultiGuard, UpgradeableGuard};
 
 /// Blocks on a future; its timers and I/O are driven by threads of the library's own.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    pollster::block_on(future)
+    let mut future = pin!(future);
+    // Most calls need no wait, and then no means to wait either.
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => pollster::block_on(future),
+    }
 }
 
 /// Blocks on a wait, which the token can end.

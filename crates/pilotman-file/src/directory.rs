@@ -66,7 +66,11 @@ pub(crate) fn open(path: &Path, trust: Trust) -> Result<Option<OwnedFd>> {
         Ok(directory) => directory,
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::NOTDIR) => {
-            return Err(unfit(path, "is to be the lock directory, but is a file or lies below one", "use another directory"));
+            return Err(unfit(
+                path,
+                "is to be the lock directory, but is a file or lies below one",
+                "use another directory",
+            ));
         }
         Err(errno) => return Err(fail(errno)),
     };
@@ -76,6 +80,8 @@ pub(crate) fn open(path: &Path, trust: Trust) -> Result<Option<OwnedFd>> {
 }
 
 fn judge(path: &Path, stat: &Stat, trust: Trust) -> Result<()> {
+    // The field is narrower on other systems.
+    #[allow(clippy::useless_conversion)]
     let mode = u32::from(stat.st_mode);
     let sticky = mode & 0o1000 != 0;
     if trust.shared {
@@ -122,7 +128,9 @@ fn create(path: &Path, trust: Trust) -> Result<()> {
             Err(errno) => Err(failed("can't set the mode of", path, errno)),
         },
         Ok(()) => Ok(()),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotFound) => Ok(()),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotFound) => {
+            Ok(())
+        }
         Err(error) => Err(fail(path, error)),
     }
 }

@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use pilotman_core::backend::{AttemptId, Released};
-use pilotman_core::clock::Time;
 use pilotman_core::{Error, LossReason, Result};
 use rustix::io::Errno;
 
@@ -14,7 +13,7 @@ use crate::failure::failed;
 use crate::file::{LockFile, LockMode};
 use crate::open;
 use crate::place::Place;
-use crate::shared::{LOOK_AGAIN, Shared, lock, loss};
+use crate::shared::{Shared, lock, loss};
 use crate::waiters::Waiters;
 
 /// One open file description, kept from attempt to attempt and from hold to hold.
@@ -30,8 +29,6 @@ pub(crate) struct Exclusive {
 struct State {
     open: Option<Open>,
     holder: Option<AttemptId>,
-    /// When the file was last seen at its path.
-    seen: Time,
     /// Whether to look at the path at the next attempt even if that was just done.
     doubt: bool,
     observer: Option<Subscription>,
@@ -45,7 +42,7 @@ struct Open {
 
 impl Exclusive {
     pub(crate) fn new(place: Place, note: Option<String>) -> Self {
-        let state = State { open: None, holder: None, seen: Time::ZERO, doubt: false, observer: None };
+        let state = State { open: None, holder: None, doubt: false, observer: None };
         Self { key: place.key(), place, note, state: Mutex::new(state) }
     }
 
@@ -62,29 +59,17 @@ impl Exclusive {
                 None => {
                     let file = open::open_or_create(&self.place, shared.trust, self.note.as_deref())?;
                     let waiters = shared.waiters(&self.place.directory);
-                    state.doubt = true;
                     state.open.insert(Open { file: Arc::new(file), waiters })
                 }
             };
             let file = &*open.file;
             let locked = file.try_lock(LockMode::Exclusive).map_err(fail)?;
-            let now = shared.now();
-            // A lock on a file that is no longer at its path is worth nothing: .NET removes the file with each release.
-            let look = !locked || state.doubt || now.since(state.seen) >= LOOK_AGAIN;
-            let in_place = if look { file.id.is_at(&self.place.raw) } else { file.is_linked() };
-            match in_place {
-                Ok(true) if locked => {
-                    if look {
-                        state.seen = now;
-                        state.doubt = false;
-                        if !open.waiters.is_current() {
-                            state.open = Some(Open { file: open.file.clone(), waiters: shared.waiters(&self.place.directory) });
-                        }
-                    }
-                    state.holder = Some(id);
-                    return Ok(true);
+            let doubt = !locked || std::mem::take(&mut state.doubt);
+            match file.is_in_place(&self.place.raw, shared.now(), doubt) {
+                Ok(true) => {
+                    state.holder = locked.then_some(id);
+                    return Ok(locked);
                 }
-                Ok(true) => return Ok(false),
                 Ok(false) => state.open = None,
                 Err(errno) => {
                     // Closing the file unlocks it.
@@ -106,8 +91,8 @@ impl Exclusive {
         state.observer = None;
         let Some(open) = &state.open else { return Ok(Released::Gone(LossReason::Gone)) };
         let file = &*open.file;
-        let lost =
-            if shared.now().since(state.seen) >= LOOK_AGAIN { loss(file.id, &self.place.raw) } else { None };
+        let now = shared.now();
+        let lost = if file.is_stale(now) { loss(file.id, &self.place.raw) } else { None };
         if let Err(errno) = file.unlock() {
             // Closing it unlocks too, unless somebody else has the descriptor.
             state.open = None;
@@ -117,6 +102,9 @@ impl Exclusive {
         if !file.is_private() {
             // A child may have inherited this description, and would share the next hold.
             state.open = None;
+        } else if !open.waiters.is_current(now) {
+            let (file, waiters) = (open.file.clone(), shared.waiters(&self.place.directory));
+            state.open = Some(Open { file, waiters });
         }
         Ok(lost.map_or(Released::Free { others_wait }, Released::Gone))
     }

@@ -20,14 +20,15 @@ pub(crate) fn failed(what: &str, path: &Path, errno: Errno) -> Error {
         Errno::NFILE | Errno::NOMEM | Errno::NOBUFS => {
             (Error::unavailable(message), "the machine is short of memory or of open files; try again later")
         }
-        Errno::NOLCK => (Error::unavailable(message), "the machine, or the file server, is short of locks; try again later"),
+        Errno::NOLCK => {
+            (Error::unavailable(message), "the machine, or the file server, is short of locks; try again later")
+        }
         Errno::STALE | Errno::IO | Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::HOSTUNREACH => {
             (Error::unavailable(message), "the file system does not answer as it should; look at its health")
         }
-        Errno::ACCESS | Errno::PERM => (
-            Error::misconfigured(message),
-            "let this user write there, or use a directory that belongs to it",
-        ),
+        Errno::ACCESS | Errno::PERM => {
+            (Error::misconfigured(message), "let this user write there, or use a directory that belongs to it")
+        }
         Errno::ROFS => (Error::misconfigured(message), "the file system is read-only; use a directory on another one"),
         Errno::NOTDIR => (Error::misconfigured(message), "a part of that path is a file; use another directory"),
         Errno::ISDIR => (Error::misconfigured(message), "it is a directory; use another name or directory"),
@@ -36,7 +37,9 @@ pub(crate) fn failed(what: &str, path: &Path, errno: Errno) -> Error {
             "it is a symbolic link, which could lead a lock astray; remove it or use another directory",
         ),
         Errno::NAMETOOLONG => (Error::misconfigured(message), "use a directory with a shorter path, or a shorter name"),
-        Errno::NXIO | Errno::NODEV => (Error::misconfigured(message), "it is no regular file; use another name or directory"),
+        Errno::NXIO | Errno::NODEV => {
+            (Error::misconfigured(message), "it is no regular file; use another name or directory")
+        }
         Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => {
             (Error::misconfigured(message), "this file system has no locks; use a directory on another one")
         }

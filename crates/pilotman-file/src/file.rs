@@ -3,8 +3,10 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use pilotman_core::clock::Time;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::{Errno, Result};
 
@@ -32,6 +34,26 @@ impl FileId {
     }
 }
 
+/// After this time the path of a kept file is looked at again. In between it is looked at whether the file still has a
+/// name at all, which costs a third.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// When something was last found to be as it should.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(AtomicU64);
+
+impl Seen {
+    pub(crate) fn now(&self, now: Time) {
+        self.0.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether that was never, or some time ago.
+    pub(crate) fn is_stale(&self, now: Time) -> bool {
+        let seen = self.0.load(Ordering::Relaxed);
+        seen == 0 || now.since(Time::from_nanos(seen)) >= LOOK_AGAIN
+    }
+}
+
 /// How a file is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockMode {
@@ -47,11 +69,13 @@ pub(crate) struct LockFile {
     /// Whether the descriptor was given out. A child may have inherited it then, and would share whatever is locked with
     /// this description later.
     given_out: AtomicBool,
+    /// When it was last seen at its path.
+    seen: Seen,
 }
 
 impl LockFile {
     pub(crate) fn new(fd: OwnedFd, stat: &Stat) -> Self {
-        Self { fd: Arc::new(fd), id: FileId::of(stat), given_out: AtomicBool::new(false) }
+        Self { fd: Arc::new(fd), id: FileId::of(stat), given_out: AtomicBool::new(false), seen: Seen::default() }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -89,9 +113,22 @@ impl LockFile {
         rustix::fs::flock(&self.fd, FlockOperation::Unlock)
     }
 
-    /// Whether the file still has a name. The cheapest look at whether somebody has removed it.
-    pub(crate) fn is_linked(&self) -> Result<bool> {
-        Ok(rustix::fs::fstat(&self.fd)?.st_nlink > 0)
+    /// Whether it is still the file at `path`. A lock on any other is worth nothing, and .NET removes the file with each
+    /// release. What was moved away, or has a second name, is noticed within [`LOOK_AGAIN`], or at once if in `doubt`.
+    pub(crate) fn is_in_place(&self, path: &CStr, now: Time, doubt: bool) -> Result<bool> {
+        if !doubt && !self.seen.is_stale(now) {
+            return Ok(rustix::fs::fstat(&self.fd)?.st_nlink > 0);
+        }
+        let in_place = self.id.is_at(path)?;
+        if in_place {
+            self.seen.now(now);
+        }
+        Ok(in_place)
+    }
+
+    /// Whether it is some time ago that it was seen at its path.
+    pub(crate) fn is_stale(&self, now: Time) -> bool {
+        self.seen.is_stale(now)
     }
 
     /// Makes those who watch the file look again: unlocking alone is no event.

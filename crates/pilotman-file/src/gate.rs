@@ -82,7 +82,7 @@ impl Gate {
                 None => state.file.insert(open::open_or_create(&self.place, shared.trust, None)?),
             };
             let locked = file.try_lock(mode).map_err(fail)?;
-            if file.id.is_at(&self.place.raw).map_err(fail)? {
+            if file.is_in_place(&self.place.raw, shared.now(), !locked).map_err(fail)? {
                 return Ok(locked);
             }
             state.file = None;

@@ -111,7 +111,10 @@ fn holders(shared: &Shared, place: &Place, names: (&'static str, &'static str), 
 #[cfg(target_os = "linux")]
 fn known(locks: &Locks, id: FileId) -> Vec<Found> {
     // A process that this one can't see, in another container say, has no number here.
-    let found = |lock: &crate::proc_locks::Lock| Found { pid: Some(lock.pid).filter(|pid| *pid > 0), exclusive: lock.exclusive };
+    let found = |lock: &crate::proc_locks::Lock| Found {
+        pid: Some(lock.pid).filter(|pid| *pid > 0),
+        exclusive: lock.exclusive,
+    };
     locks.of(id).iter().map(found).collect()
 }
 

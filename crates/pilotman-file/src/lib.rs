@@ -5,11 +5,11 @@ mod options;
 
 #[cfg(unix)]
 mod backend;
-#[cfg(unix)]
-mod directory;
 #[cfg(not(unix))]
 #[path = "elsewhere.rs"]
 mod backend;
+#[cfg(unix)]
+mod directory;
 #[cfg(unix)]
 mod exclusive;
 #[cfg(unix)]

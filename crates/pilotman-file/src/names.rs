@@ -78,7 +78,8 @@ fn strict(name: &str) -> String {
 
 /// Whether a file name can be one that the .NET rule or the strict rule makes.
 pub(crate) fn is_mapped(file: &str) -> bool {
-    let hash_only = matches!(file.len(), 12 | 32) && file.bytes().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b));
+    let hash_only =
+        matches!(file.len(), 12 | 32) && file.bytes().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b));
     file.ends_with(".lock") || file.ends_with(".lck") || hash_only
 }
 
@@ -146,7 +147,9 @@ mod tests {
     #[test]
     fn an_exact_name_that_is_no_file_is_refused() {
         let long = "x".repeat(250);
-        for bad in ["..", "../a", "a/../b", "/", ".", "a/", "sub/.", "/locks", "a.token", "b.permits", ".pilotman-x", &long] {
+        for bad in
+            ["..", "../a", "a/../b", "/", ".", "a/", "sub/.", "/locks", "a.token", "b.permits", ".pilotman-x", &long]
+        {
             let error = map(Path::new("/locks"), NameRule::Exact, bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidName, "{bad}");
         }

@@ -90,7 +90,13 @@ fn judge(path: &Path, stat: &Stat, trust: Trust) -> Result<()> {
         FileType::Directory => {
             return Err(unfit(path, "is a directory, so it can't be a lock file", "use another name or directory"));
         }
-        _ => return Err(unfit(path, "is no regular file, so it can't be a lock file", "remove it, or use another directory")),
+        _ => {
+            return Err(unfit(
+                path,
+                "is no regular file, so it can't be a lock file",
+                "remove it, or use another directory",
+            ));
+        }
     }
     if !trust.shared && !trust.includes(stat.st_uid) {
         return Err(unfit(

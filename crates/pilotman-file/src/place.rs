@@ -39,9 +39,10 @@ impl Place {
 
 fn key(name: &OsStr) -> u64 {
     // FNV-1a. The standard library's hash may change with its version, and processes of different builds must agree.
-    let hash = name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = name
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     hash.max(1)
 }
 

@@ -71,7 +71,8 @@ mod tests {
         );
         let disk = FileId { device: rustix::fs::makedev(0xfe, 0x10), inode: 123 };
         assert_eq!(locks.of(disk), [Lock { pid: 4711, exclusive: true }]);
-        let readers: Vec<_> = locks.of(FileId { device: rustix::fs::makedev(0, 0x1a), inode: 9 }).iter().map(|l| l.pid).collect();
+        let readers: Vec<_> =
+            locks.of(FileId { device: rustix::fs::makedev(0, 0x1a), inode: 9 }).iter().map(|l| l.pid).collect();
         assert_eq!(readers, [7, 8]);
         assert!(locks.of(FileId { device: 0, inode: 0 }).is_empty());
     }

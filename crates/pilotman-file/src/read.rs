@@ -49,7 +49,7 @@ impl Readers {
         for _ in 0..RACES {
             let file = self.take_spare(shared)?;
             let locked = file.try_lock(LockMode::Shared).map_err(fail)?;
-            if !file.id.is_at(&self.place.raw).map_err(fail)? {
+            if !file.is_in_place(&self.place.raw, shared.now(), !locked).map_err(fail)? {
                 lock(&self.state).spare.clear();
                 continue;
             }
@@ -79,19 +79,17 @@ impl Readers {
     fn waiters(&self, shared: &Shared) -> Arc<Waiters> {
         let mut state = lock(&self.state);
         match &state.waiters {
-            Some(waiters) if waiters.is_current() => waiters.clone(),
+            Some(waiters) if waiters.is_current(shared.now()) => waiters.clone(),
             _ => state.waiters.insert(shared.waiters(&self.place.directory)).clone(),
         }
     }
 
     pub(crate) fn release(&self, shared: &Shared, hold: &OwnHold) -> Result<Released> {
-        let lost = hold.verify();
+        let lost = if hold.file.is_stale(shared.now()) { hold.verify() } else { None };
         if !hold.end() {
             return Ok(Released::Gone(LossReason::Gone));
         }
-        hold.file
-            .unlock()
-            .map_err(|errno| failed("can't unlock", &self.place.path, errno).no_effect(false))?;
+        hold.file.unlock().map_err(|errno| failed("can't unlock", &self.place.path, errno).no_effect(false))?;
         let others_wait = shared.unlocked(&hold.file, &self.waiters(shared), self.key);
         self.keep(hold.file.clone());
         Ok(lost.map_or(Released::Free { others_wait }, Released::Gone))

@@ -90,13 +90,15 @@ impl Permits {
             if self.try_lock(&file)? {
                 state.spare.swap_remove(at);
                 let place = self.permit(index)?;
-                if file.id.is_at(&place.raw).map_err(|errno| failed("can't look at", &place.path, errno))? {
+                let in_place = file.is_in_place(&place.raw, shared.now(), false);
+                if in_place.map_err(|errno| failed("can't look at", &place.path, errno))? {
                     return Ok(Some(OwnHold::permit(file, place, index, &self.ours)));
                 }
                 continue;
             }
             // Held by others, unless its file was removed: then there is a new one by this number.
-            if file.is_linked().map_err(|errno| failed("can't look at", &self.place.path, errno))? {
+            let in_place = file.is_in_place(&self.permit(index)?.raw, shared.now(), false);
+            if in_place.map_err(|errno| failed("can't look at", &self.place.path, errno))? {
                 at += 1;
             } else {
                 state.spare.swap_remove(at);
@@ -120,7 +122,10 @@ impl Permits {
             directory::open_or_create(&self.place.directory, shared.trust)?;
             let file = Arc::new(open::open_or_create(&place, shared.trust, self.note.as_deref())?);
             let locked = self.try_lock(&file)?;
-            if !file.id.is_at(&place.raw).map_err(|errno| failed("can't look at", &place.path, errno))? {
+            if !file
+                .is_in_place(&place.raw, shared.now(), true)
+                .map_err(|errno| failed("can't look at", &place.path, errno))?
+            {
                 continue;
             }
             if locked {
@@ -144,16 +149,14 @@ impl Permits {
     }
 
     pub(crate) fn release(&self, shared: &Shared, hold: &OwnHold) -> Result<Released> {
-        let lost = hold.verify();
+        let lost = if hold.file.is_stale(shared.now()) { hold.verify() } else { None };
         if !hold.end() {
             return Ok(Released::Gone(LossReason::Gone));
         }
         let state = &mut *lock(&self.state);
-        hold.file
-            .unlock()
-            .map_err(|errno| failed("can't unlock", &hold.place.path, errno).no_effect(false))?;
+        hold.file.unlock().map_err(|errno| failed("can't unlock", &hold.place.path, errno).no_effect(false))?;
         let waiters = match &state.waiters {
-            Some(waiters) if waiters.is_current() => waiters.clone(),
+            Some(waiters) if waiters.is_current(shared.now()) => waiters.clone(),
             _ => state.waiters.insert(shared.waiters(&self.place.directory)).clone(),
         };
         let others_wait = shared.unlocked(&hold.file, &waiters, self.key);

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use pilotman_core::LossReason;
 use pilotman_core::backend::{AttemptId, Environment};
@@ -13,13 +12,10 @@ use pilotman_core::random::{Random, SystemRandom};
 
 use crate::FileOptions;
 use crate::directory::Trust;
-use crate::file::{FileId, LockFile};
 use crate::events::{Interest, Subscription, subscribe};
+use crate::file::{FileId, LockFile};
 use crate::place::Place;
 use crate::waiters::{Seen, Waiters};
-
-/// After this time the path of a kept lock file is looked at again when it is locked.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where it can't be told whether others wait, every so many releases they are taken to do.
 const BLIND_TURNS: u32 = 16;
@@ -53,7 +49,9 @@ impl Shared {
     }
 
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {
-        self.environment.get().map_or_else(|| Arc::new(SystemClock::new()) as _, |environment| environment.clock.clone())
+        self.environment
+            .get()
+            .map_or_else(|| Arc::new(SystemClock::new()) as _, |environment| environment.clock.clone())
     }
 
     pub(crate) fn random(&self) -> u64 {
@@ -62,8 +60,9 @@ impl Shared {
 
     /// The table of waiters of a directory.
     pub(crate) fn waiters(&self, directory: &Path) -> Arc<Waiters> {
+        let now = self.now();
         let mut waiters = lock(&self.waiters);
-        if let Some(known) = waiters.get(directory).filter(|known| known.is_current()) {
+        if let Some(known) = waiters.get(directory).filter(|known| known.is_current(now)) {
             return known.clone();
         }
         let opened = Arc::new(Waiters::open(directory, self.trust));

@@ -171,7 +171,15 @@ mod tests {
         assert_eq!(Counter::new(place.clone()).last(&shared).unwrap(), None);
         assert_eq!(Counter::new(place.clone()).next(&shared).unwrap(), 1);
         let counter = Counter::new(place.clone());
-        for spoilt in ["", "\n", "7", "00000000000000000007", "0000000000000000000x\n", "99999999999999999999\n", "000000000000000000070\n"] {
+        for spoilt in [
+            "",
+            "\n",
+            "7",
+            "00000000000000000007",
+            "0000000000000000000x\n",
+            "99999999999999999999\n",
+            "000000000000000000070\n",
+        ] {
             std::fs::write(&place.path, spoilt).unwrap();
             assert_eq!(counter.next(&shared).unwrap_err().kind(), ErrorKind::Misconfigured, "{spoilt:?}");
         }
@@ -180,7 +188,8 @@ mod tests {
         std::fs::write(&place.path, format!("{:020}\n", 41)).unwrap();
         assert_eq!(counter.next(&shared).unwrap(), 42);
         assert_eq!(counter.last(&shared).unwrap(), Some(42));
-        let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["a.token"]);
     }
 

@@ -45,7 +45,8 @@ fn names_of_any_length_and_many_at_once() {
     for rule in [NameRule::DotNet, NameRule::Strict] {
         let make = || std::sync::Arc::new(FileBackend::new(FileOptions::new(directory.path()).names(rule)).unwrap());
         let (one, two) = (make(), make());
-        let held: Vec<_> = names.iter().map(|name| lock_of(&one, name, MUTEX)).map(|lock| (lock.take(), lock)).collect();
+        let held: Vec<_> =
+            names.iter().map(|name| lock_of(&one, name, MUTEX)).map(|lock| (lock.take(), lock)).collect();
         for name in &names {
             assert!(lock_of(&two, name, MUTEX).try_acquire().unwrap().is_none(), "{name:.20}");
         }
@@ -148,7 +149,8 @@ struct DotNetHolder(std::fs::File, std::path::PathBuf);
 impl DotNetHolder {
     fn open(path: &Path) -> Option<Self> {
         loop {
-            let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).ok()?;
+            let file =
+                std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).ok()?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
             let held = rustix::fs::fstat(&file).unwrap();
             match rustix::fs::stat(path) {
@@ -213,7 +215,9 @@ fn holders_of_the_dotnet_kind_and_ours_exclude_each_other() {
             }
         });
         let start = Instant::now();
-        while start.elapsed() < LONG && (start.elapsed() < Duration::from_secs(2) || entered.iter().any(|n| n.load(Ordering::Relaxed) < 5)) {
+        while start.elapsed() < LONG
+            && (start.elapsed() < Duration::from_secs(2) || entered.iter().any(|n| n.load(Ordering::Relaxed) < 5))
+        {
             std::thread::sleep(Duration::from_millis(20));
         }
         stop.store(true, Ordering::Relaxed);

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::*;
-use pilotman_core::{ErrorKind, Primitive};
 use pilotman_core::backend::Backend;
+use pilotman_core::{ErrorKind, Primitive};
 use pilotman_file::{FileBackend, FileOptions};
 
 const MUTEX: Primitive = Primitive::Mutex;

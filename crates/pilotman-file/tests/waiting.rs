@@ -84,8 +84,7 @@ fn a_crash_wakes_a_waiter_and_frees_the_lock() {
         let mut delays = Vec::new();
         for _ in 0..5 {
             let directory = tempfile::tempdir().unwrap();
-            let mut holder =
-                child(TEST, &number.to_string(), directory.path()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut holder = child(TEST, &number.to_string(), directory.path()).stdout(Stdio::piped()).spawn().unwrap();
             let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
             assert!(lines.map_while(Result::ok).any(|line| line.ends_with("holding")));
             let woken = waiter(directory.path(), kind());

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, parent_id};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -59,9 +60,10 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts `line`. It has to be called on the main thread: where the system can, the child is killed when the
+    /// Starts `file` with the words of `line`, the first of which is the program's name as it was given. It has to be called on the main thread: where the system can, the child is killed when the
     /// thread that made it ends.
     pub(crate) fn start(
+        file: &Path,
         line: &[OsString],
         surroundings: &Surroundings,
         inherited: Vec<Arc<OwnedFd>>,
@@ -69,8 +71,8 @@ impl Child {
         terminal: &Terminal,
     ) -> Result<Self, Failure> {
         let (program, arguments) = line.split_first().ok_or_else(|| Failure::usage("there is no command to run"))?;
-        let mut command = Command::new(program);
-        command.args(arguments).process_group(0);
+        let mut command = Command::new(file);
+        command.arg0(program).args(arguments).process_group(0);
         surroundings.apply(&mut command);
 
         let take_terminal =

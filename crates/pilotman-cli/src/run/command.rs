@@ -4,27 +4,27 @@ use std::env;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
 use crate::events::printable;
 use crate::exit::{Code, Failure};
 
-/// Checks that `program` can be run, as far as one can see beforehand.
-pub(crate) fn check(program: &OsStr) -> Result<(), Failure> {
+/// The file that `program` is, found as the C library finds it. It can be run, as far as one can see beforehand.
+pub(crate) fn resolve(program: &OsStr) -> Result<PathBuf, Failure> {
     // Where there is no PATH, this is where the C library looks.
     let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     find(program, &path)
 }
 
-fn find(program: &OsStr, path: &OsStr) -> Result<(), Failure> {
+fn find(program: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
     if program.is_empty() {
         return Err(Failure::new(Code::NotFound, "the command is empty"));
     }
     if program.as_bytes().contains(&b'/') {
         return match probe(Path::new(program)) {
-            Found::Executable => Ok(()),
+            Found::Executable => Ok(program.into()),
             Found::Not(why) => Err(not_executable(program, &why)),
             Found::Nothing => Err(not_found(program)),
         };
@@ -32,8 +32,9 @@ fn find(program: &OsStr, path: &OsStr) -> Result<(), Failure> {
     let mut why_not = None;
     for directory in env::split_paths(path) {
         let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
-        match probe(&directory.join(program)) {
-            Found::Executable => return Ok(()),
+        let candidate = directory.join(program);
+        match probe(&candidate) {
+            Found::Executable => return Ok(candidate),
             Found::Not(why) => why_not = Some(why),
             Found::Nothing => {}
         }
@@ -101,6 +102,7 @@ mod tests {
         std::fs::write(second.path().join("job"), "").unwrap();
         std::fs::set_permissions(second.path().join("job"), PermissionsExt::from_mode(0o755)).unwrap();
         assert_eq!(code("job"), None);
+        assert_eq!(find("job".as_ref(), &path), Ok(second.path().join("job")));
 
         assert_eq!(code(""), Some(Code::NotFound));
         assert_eq!(code("./no/such"), Some(Code::NotFound));

@@ -69,7 +69,7 @@ impl Job<'_> {
         if let Some(warning) = backend.warning() {
             self.reporter.warn(&warning);
         }
-        command::check(program)?;
+        let file = command::resolve(program)?;
         let signals = Signals::take()?;
         self.reporter.explain(|| format!("backend: {}", backend.shown()));
         let locks = backend.connect()?;
@@ -104,7 +104,7 @@ impl Job<'_> {
         let inherited = if self.args.close { Vec::new() } else { hold.descriptors() };
         let is_inherited = !inherited.is_empty();
         let mut terminal = Terminal::new();
-        let child = match Child::start(&self.args.command, &surroundings, inherited, &signals, &terminal) {
+        let child = match Child::start(&file, &self.args.command, &surroundings, inherited, &signals, &terminal) {
             Ok(child) => child,
             Err(failure) => {
                 terminal.take_back_from_nobody();

@@ -44,10 +44,19 @@ impl fmt::Display for AttemptId {
     }
 }
 
+impl AttemptId {
+    /// What tells this attempt from others and allows nothing: who knows the whole id could release the hold.
+    pub fn public(self) -> String {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        format!("{:012x}", hasher.finish() >> 16)
+    }
+}
+
 impl fmt::Debug for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Who knows the whole id could release the hold: a log gets enough to tell ids apart.
-        write!(f, "{:08x}…", self.0 as u32)
+        f.write_str(&self.public())
     }
 }
 

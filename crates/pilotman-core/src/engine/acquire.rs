@@ -67,7 +67,8 @@ impl Acquire {
         let waits = self.wait != Wait::No;
         let local = engine.backend.local();
         // A waiter of a remote backend goes through the driver at once: its attempt and its wait are one request.
-        let alone = (local.is_some() || !waits) && slot.queue().reserve(waits);
+        let yields = waits && slot.yields_until(&*engine.clock).is_some();
+        let alone = (local.is_some() || !waits) && !yields && slot.queue().reserve();
         if alone {
             let Some(local) = local else {
                 let (sender, receiver) = oneshot::channel();

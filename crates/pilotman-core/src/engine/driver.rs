@@ -13,8 +13,6 @@ use crate::backend::{Attempt, Grant, Outcome, Watch};
 use crate::clock::{Sleep, Time};
 use crate::{Error, ErrorKind, Result, Waiting};
 
-/// How long this process stands back when others were seen waiting for what it gave back.
-const YIELD: Duration = Duration::from_millis(1);
 /// The first and, unless the options say otherwise, the longest pause between attempts where waiting is polling.
 const POLL_FIRST: Duration = Duration::from_millis(10);
 const POLL_LONGEST: Duration = Duration::from_millis(500);
@@ -97,16 +95,12 @@ enum Round {
 impl Running {
     async fn run(mut self) {
         loop {
-            let (wanted, yielding) = {
-                let mut queue = self.slot.queue();
-                (queue.drive(), queue.take_yielding())
-            };
-            if !wanted {
+            if !self.slot.queue().drive() {
                 self.ended = true;
                 return;
             }
-            if yielding {
-                Sleep::new(self.engine.clock.clone(), YIELD).await;
+            if let Some(until) = self.slot.yields_until(&*self.engine.clock) {
+                Sleep::until(self.engine.clock.clone(), until).await;
             }
             let attempt = self.engine.attempt(&self.slot, true);
             let round = match self.engine.capabilities.waiting {

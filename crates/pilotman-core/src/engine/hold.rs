@@ -56,6 +56,14 @@ pub(crate) struct Tenancy {
     since: Stopwatch,
 }
 
+/// How a tenancy ended.
+pub(crate) enum Ended {
+    /// It is known already.
+    Now(Result<Release>),
+    /// The backend will tell.
+    Later(oneshot::Receiver<Result<Release>>),
+}
+
 impl Hold {
     /// Makes a hold of what the backend granted to an attempt that was sent at `sent`. The slot's queue must have
     /// counted it already.
@@ -234,7 +242,7 @@ impl Hold {
         self.unregister();
         if reason == LossReason::HoldLimit {
             // Told first, given back second.
-            self.give_to_backend(None);
+            self.give_to_backend(false);
         } else {
             // The tenant may not know yet, but others of this process may stand in line for the successor.
             self.returned(false);
@@ -277,27 +285,32 @@ impl Hold {
     /// The hold is no longer this process's.
     pub(super) fn returned(&self, others_wait: bool) {
         self.engine.hold_ended();
-        let driver = self.slot.queue().returned(others_wait);
+        if others_wait {
+            self.slot.let_others_go_first(&*self.engine.clock);
+        }
+        let driver = self.slot.queue().returned();
         if driver == Driver::Start {
             driver::start(&self.engine, &self.slot);
         }
     }
 
     /// Releases at the backend: at once if that is a local call, in the background otherwise.
-    fn give_to_backend(self: &Arc<Self>, reply: Option<oneshot::Sender<Result<Release>>>) {
-        let Some(local) = self.engine.backend.local() else {
-            return self.engine.releaser.release(self.clone(), reply);
+    fn give_to_backend(self: &Arc<Self>, answer: bool) -> Ended {
+        if let Some(local) = self.engine.backend.local() {
+            return Ended::Now(self.finish(local.release(&self.holding)));
+        }
+        let (reply, ended) = if answer {
+            let (reply, receiver) = oneshot::channel();
+            (Some(reply), Ended::Later(receiver))
+        } else {
+            (None, Ended::Now(Ok(Release::Released)))
         };
-        let released = local.release(&self.holding);
-        self.finish(released, reply);
+        self.engine.releaser.release(self.clone(), reply);
+        ended
     }
 
     /// The backend has answered a release, for good or ill.
-    pub(super) fn finish(
-        self: &Arc<Self>,
-        released: Result<Released>,
-        reply: Option<oneshot::Sender<Result<Release>>>,
-    ) {
+    pub(super) fn finish(self: &Arc<Self>, released: Result<Released>) -> Result<Release> {
         let others_wait = matches!(released, Ok(Released::Free { others_wait: true }));
         let answer = match released {
             Ok(Released::Free { .. }) => Ok(Release::Released),
@@ -310,10 +323,7 @@ impl Hold {
             }
         };
         self.returned(others_wait);
-        if let Some(reply) = reply {
-            // Whoever dropped the release future doesn't want to know.
-            let _ = reply.send(answer);
-        }
+        answer
     }
 }
 
@@ -352,19 +362,19 @@ impl Tenancy {
         );
     }
 
-    /// Ends the tenancy: the next waiter of this process or the backend gets the hold. `reply` is told how it ended;
-    /// the answer is returned instead if it is known at once.
-    pub(crate) fn end(mut self, reply: oneshot::Sender<Result<Release>>) {
-        self.give_back(Some(reply));
+    /// Ends the tenancy: the next waiter of this process or the backend gets the hold.
+    pub(crate) fn end(mut self) -> Ended {
+        self.give_back(true)
     }
 
-    fn give_back(&mut self, reply: Option<oneshot::Sender<Result<Release>>>) {
-        let Some(hold) = self.hold.take() else { return };
+    /// As [`Self::end`]; who wants no answer is spared its cost.
+    fn give_back(&mut self, answer: bool) -> Ended {
+        let Some(hold) = self.hold.take() else { return Ended::Now(Ok(Release::Released)) };
         let engine = hold.engine.clone();
         if engine.is_forked() {
             // The hold is the parent's. Not even its memory may be freed: that could close what the parent shares.
             std::mem::forget(hold);
-            return;
+            return Ended::Now(Err(Error::new(ErrorKind::Closed, "the hold is the parent process's, not this one's")));
         }
         let slot = hold.slot.clone();
         slot.labels.held(self.since, &*engine.clock);
@@ -383,10 +393,7 @@ impl Tenancy {
                 // Harmless if nothing is there any longer, and it frees what is: a release removes only its own hold.
                 engine.releaser.clean_up(&hold);
             }
-            if let Some(reply) = reply {
-                let _ = reply.send(Ok(Release::AlreadyLost(reason)));
-            }
-            return;
+            return Ended::Now(Ok(Release::AlreadyLost(reason)));
         }
         let tenure = self.tenure.wrapping_add(1);
         let healthy = !hold.at_risk.load(Ordering::Acquire);
@@ -411,7 +418,7 @@ impl Tenancy {
             fate.released = true;
             drop(fate);
             hold.unregister();
-            return hold.give_to_backend(reply);
+            return hold.give_to_backend(answer);
         };
         drop(fate);
         let token = self.token;
@@ -419,15 +426,13 @@ impl Tenancy {
         tenancy.begin();
         slot.labels.handed_off(begun, &*engine.clock);
         driver::hand_on(&engine, tenancy, waiter);
-        if let Some(reply) = reply {
-            let _ = reply.send(Ok(Release::Released));
-        }
+        Ended::Now(Ok(Release::Released))
     }
 }
 
 impl Drop for Tenancy {
     fn drop(&mut self) {
-        self.give_back(None);
+        self.give_back(false);
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) mod select;
 mod slot;
 
 pub(crate) use acquire::{Acquire, Wait};
-pub(crate) use hold::{Hold, Tenancy};
+pub(crate) use hold::{Ended, Hold, Tenancy};
 pub(crate) use slot::Slot;
 
 /// An operation without a lease to bound it may take this long.

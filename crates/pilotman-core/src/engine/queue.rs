@@ -22,8 +22,6 @@ pub(crate) struct Queue<W> {
     driving: bool,
     /// Local hand-offs since the backend last granted.
     hand_offs: u32,
-    /// Others were seen waiting when a hold was given back: they go first once.
-    yielding: bool,
 }
 
 /// Whether a driver has to be started. There is never more than one for a queue.
@@ -43,14 +41,13 @@ impl<W> Queue<W> {
             limit: limit.unwrap_or(u32::MAX),
             driving: false,
             hand_offs: 0,
-            yielding: false,
         }
     }
 
     /// Whether the caller may make an attempt of its own, past the driver: nobody is before it, and this process could
     /// have another hold. If so, it must call [`Self::keep`] or [`Self::unreserve`] afterwards.
-    pub(crate) fn reserve(&mut self, waits: bool) -> bool {
-        let free = self.waiting.is_empty() && !self.driving && self.out < self.limit && !(waits && self.yielding);
+    pub(crate) fn reserve(&mut self) -> bool {
+        let free = self.waiting.is_empty() && !self.driving && self.out < self.limit;
         if free {
             self.out += 1;
         }
@@ -101,11 +98,6 @@ impl<W> Queue<W> {
         self.driving
     }
 
-    /// Whether the driver should let others go first, once.
-    pub(crate) fn take_yielding(&mut self) -> bool {
-        std::mem::take(&mut self.yielding)
-    }
-
     /// The backend granted a hold to the driver. `None`: nobody waits any longer, and the hold has to be given back
     /// like any other.
     pub(crate) fn grant(&mut self) -> Option<W> {
@@ -126,9 +118,8 @@ impl<W> Queue<W> {
     }
 
     /// A hold is no longer this process's.
-    pub(crate) fn returned(&mut self, others_wait: bool) -> Driver {
+    pub(crate) fn returned(&mut self) -> Driver {
         self.out -= 1;
-        self.yielding |= others_wait;
         self.driver()
     }
 
@@ -161,7 +152,7 @@ mod tests {
     #[test]
     fn waiters_are_served_in_order_and_others_get_a_turn() {
         let mut queue = Queue::new(Some(1));
-        assert!(queue.reserve(true));
+        assert!(queue.reserve());
         queue.keep();
         for waiter in 0..40 {
             assert_eq!(queue.push(waiter).1, Driver::Leave, "a hold is out, so nobody may ask the backend");
@@ -170,8 +161,8 @@ mod tests {
             assert_eq!(queue.hand_on(), Some(waiter));
         }
         assert_eq!(queue.hand_on(), None);
-        assert_eq!(queue.returned(true), Driver::Start);
-        assert!(queue.drive() && queue.take_yielding() && !queue.take_yielding());
+        assert_eq!(queue.returned(), Driver::Start);
+        assert!(queue.drive());
         assert_eq!(queue.grant(), Some(16));
         assert!(!queue.drive());
         assert_eq!(queue.hand_on(), Some(17));
@@ -180,14 +171,14 @@ mod tests {
     #[test]
     fn nobody_overtakes_a_waiter() {
         let mut queue = Queue::new(Some(2));
-        assert!(queue.reserve(false) && queue.reserve(false) && !queue.reserve(false));
+        assert!(queue.reserve() && queue.reserve() && !queue.reserve());
         let (ticket, _) = queue.push("first");
         assert_eq!(queue.unreserve(), Driver::Start);
-        assert!(!queue.reserve(false));
+        assert!(!queue.reserve());
         assert_eq!(queue.cancel(ticket), Some("first"));
         assert_eq!(queue.cancel(ticket), None);
         assert!(!queue.drive());
-        assert!(queue.reserve(false));
+        assert!(queue.reserve());
     }
 
     #[test]
@@ -198,7 +189,7 @@ mod tests {
         queue.cancel(ticket);
         assert_eq!(queue.grant(), None);
         assert_eq!(queue.out(), 1);
-        assert_eq!(queue.returned(false), Driver::Leave);
+        assert_eq!(queue.returned(), Driver::Leave);
         assert_eq!(queue.out(), 0);
     }
 }

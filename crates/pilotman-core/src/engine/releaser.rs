@@ -149,7 +149,11 @@ impl Releaser {
                         again.push((hold, None));
                     }
                     answer => {
-                        hold.finish(answer, reply);
+                        let answer = hold.finish(answer);
+                        if let Some(reply) = reply {
+                            // Whoever dropped the release future doesn't want to know.
+                            let _ = reply.send(answer);
+                        }
                         self.one_done();
                     }
                 }
@@ -186,7 +190,12 @@ impl Releaser {
     fn done(&self, job: Job, answer: Result<()>) {
         if let Err(error) = answer {
             match job {
-                Job::Release(hold, reply) => hold.finish(Err(error), reply),
+                Job::Release(hold, reply) => {
+                    let answer = hold.finish(Err(error));
+                    if let Some(reply) = reply {
+                        let _ = reply.send(answer);
+                    }
+                }
                 Job::CleanUp(_) => tracing::debug!(%error, "a lost hold could not be cleaned up"),
                 Job::Abandon(attempt) => tracing::warn!(
                     %error,

@@ -1,23 +1,32 @@
 //! One lock of this process: its queue, and what the backend prepared for it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
 use super::queue::Queue;
 use super::{Engine, Tenancy};
 use crate::backend::Spec;
+use crate::clock::{Clock, Time};
 use crate::metrics::Labels;
 use crate::{Error, Result};
 
 /// Where a waiter gets what it waits for.
 pub(super) type Waiter = oneshot::Sender<Result<Option<Tenancy>>>;
 
+/// How long this process stands back when others were seen waiting for what it gave back. A waiter that is woken needs a
+/// tenth of that; without the pause, who releases and comes again at once would always be faster.
+const YIELD: Duration = Duration::from_millis(1);
+
 /// See the [module](self). Shared by all handles of one name with equal options; forgotten with the last of them.
 pub(crate) struct Slot {
     pub(crate) spec: Arc<Spec>,
     pub(super) labels: Labels,
     queue: Mutex<Queue<Waiter>>,
+    /// Until when others go first, as a [`Time`]; zero: they don't.
+    yield_until: AtomicU64,
     /// Tells the driver that the queue has changed.
     pub(super) changed: Notify,
     engine: Weak<Engine>,
@@ -29,6 +38,7 @@ impl Slot {
             labels: Labels::new(engine.kind, &spec),
             queue: Mutex::new(Queue::new(spec.target.primitive.limit())),
             spec,
+            yield_until: AtomicU64::new(0),
             changed: Notify::new(),
             engine: Arc::downgrade(engine),
         }
@@ -37,6 +47,24 @@ impl Slot {
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue<Waiter>> {
         // The queue's methods don't panic half-way, so a poisoned mutex means no broken queue.
         self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Others were seen waiting when a hold was given back: they go first.
+    pub(super) fn let_others_go_first(&self, clock: &dyn Clock) {
+        self.yield_until.store(clock.now().after(YIELD).as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Until when others go first, if they do.
+    pub(super) fn yields_until(&self, clock: &dyn Clock) -> Option<Time> {
+        let until = Time::from_nanos(self.yield_until.load(Ordering::Relaxed));
+        if until == Time::ZERO {
+            return None;
+        }
+        if clock.now() < until {
+            return Some(until);
+        }
+        self.yield_until.store(0, Ordering::Relaxed);
+        None
     }
 
     /// Adds the lock and the backend to an error.

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use crate::engine::{Hold, Tenancy};
+use crate::engine::{Ended, Hold, Tenancy};
 use crate::{Error, ErrorKind, LossReason, Result};
 
 /// Whether a hold is still there.
@@ -106,7 +104,7 @@ impl Guard {
 
     /// What tells this hold from others, for people. It grants nothing to who knows it.
     pub fn owner_id(&self) -> String {
-        format!("{:?}", self.hold().id()).trim_end_matches('…').to_owned()
+        self.hold().id().public()
     }
 
     /// The descriptor that carries the hold, for backends whose holds are tied to one (files): a child process that
@@ -134,11 +132,12 @@ impl Guard {
     ///
     /// One round trip; none if a waiter of this process gets the lock, or the backend is local.
     pub async fn release(self) -> Result<Release> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.end(sender);
-        receiver.await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Closed, "the release belongs to another process or a runtime that has ended"))
-        })
+        match self.0.end() {
+            Ended::Now(answer) => answer,
+            Ended::Later(answer) => answer.await.unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Closed, "the runtime that should have released the lock has ended"))
+            }),
+        }
     }
 }
 

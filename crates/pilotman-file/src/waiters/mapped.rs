@@ -11,12 +11,13 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use pilotman_core::clock::Time;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::directory::{Trust, file_type};
-use crate::file::FileId;
+use crate::file::{self, FileId};
 use crate::place::Place;
 
 /// The table's file. The number is that of its layout.
@@ -72,9 +73,14 @@ impl Waiters {
         }
     }
 
-    /// Whether this is still the table that others open.
-    pub(crate) fn is_current(&self) -> bool {
-        self.0.as_ref().is_none_or(|table| table.id.is_at(&table.place.raw).unwrap_or(true))
+    /// Whether this is still the table that others open, as it was found within the last second.
+    pub(crate) fn is_current(&self, now: Time) -> bool {
+        let Some(table) = &self.0 else { return true };
+        if !table.seen.is_stale(now) {
+            return true;
+        }
+        table.seen.now(now);
+        table.id.is_at(&table.place.raw).unwrap_or(true)
     }
 }
 
@@ -83,6 +89,7 @@ struct Table {
     entries: NonNull<AtomicU64>,
     place: Place,
     id: FileId,
+    seen: file::Seen,
 }
 
 // SAFETY: the memory is shared with other processes already; it is accessed as atomics only.
@@ -98,10 +105,8 @@ impl Table {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let fd = rustix::fs::open(&place.path, flags, Mode::from_raw_mode(0o600))?;
         let stat = rustix::fs::fstat(&fd)?;
-        let private = file_type(&stat).is_file()
-            && stat.st_uid == trust.user
-            && stat.st_mode & 0o077 == 0
-            && stat.st_nlink == 1;
+        let private =
+            file_type(&stat).is_file() && stat.st_uid == trust.user && stat.st_mode & 0o077 == 0 && stat.st_nlink == 1;
         if !private || !keeps_space(&fd)? {
             return Ok(None);
         }
@@ -110,17 +115,10 @@ impl Table {
         // SAFETY: a new shared mapping, placed by the kernel, of a file that has at least this length.
         #[allow(unsafe_code)]
         let memory = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                BYTES,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                &fd,
-                0,
-            )?
+            rustix::mm::mmap(std::ptr::null_mut(), BYTES, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &fd, 0)?
         };
         let entries = NonNull::new(memory.cast()).ok_or(Errno::NOMEM)?;
-        Ok(Some(Self { entries, place, id: FileId::of(&stat) }))
+        Ok(Some(Self { entries, place, id: FileId::of(&stat), seen: file::Seen::default() }))
     }
 
     fn bucket(&self, key: u64) -> &[AtomicU64] {
@@ -235,9 +233,11 @@ mod tests {
     fn a_replaced_table_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let waiters = Waiters::open(directory.path(), trust());
-        assert!(waiters.is_current());
+        let now = Time::from_nanos(5_000_000_000);
+        assert!(waiters.is_current(now));
         std::fs::remove_file(directory.path().join(FILE)).unwrap();
-        assert!(!waiters.is_current());
+        assert!(waiters.is_current(now), "looked at a moment ago");
+        assert!(!waiters.is_current(now.after(std::time::Duration::from_secs(1))));
         assert_eq!(waiters.take(1), Seen::Nobody);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use pilotman_core::clock::Time;
+
 use crate::directory::Trust;
 
 /// What a release finds.
@@ -29,7 +31,7 @@ impl Waiters {
         Seen::Unknown
     }
 
-    pub(crate) fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self, _: Time) -> bool {
         true
     }
 }

@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,9 @@ pub(crate) struct Held {
 impl Lock {
     pub(crate) fn attempt(&self, waits: bool) -> Attempt {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = u128::from(std::process::id()) << 64 | u128::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        static PROCESS: OnceLock<u32> = OnceLock::new();
+        let process = *PROCESS.get_or_init(std::process::id);
+        let id = u128::from(process) << 64 | u128::from(NEXT.fetch_add(1, Ordering::Relaxed));
         Attempt { id: AttemptId(id), spec: self.spec.clone(), waits }
     }
 
@@ -145,7 +147,6 @@ pub(crate) fn poll_once<T>(work: std::pin::Pin<&mut (impl Future<Output = T> + ?
         Poll::Pending => None,
     }
 }
-
 
 /// What this process is to do if it was started by [`child`].
 pub(crate) fn role() -> Option<String> {

@@ -1,0 +1,145 @@
+//! What a backend's author tells the suite.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pilotman_core::backend::Backend;
+use pilotman_core::{Guard, Primitive};
+
+type Connect = dyn Fn(&str) -> Arc<dyn Backend> + Send + Sync;
+type Lose = dyn Fn(&LoseHold<'_>) -> bool + Send + Sync;
+type AtPlace = dyn Fn(&str) + Send + Sync;
+
+/// A hold that the suite wants to be lost; see [`UnderTest::lose`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LoseHold<'a> {
+    /// The place where it is held.
+    pub place: &'a str,
+    /// The logical name of the lock.
+    pub name: &'a str,
+    /// The physical name of the lock.
+    pub physical: &'a str,
+    /// What is held.
+    pub primitive: Primitive,
+    /// The guard, in the hands of the holder.
+    pub guard: &'a Guard,
+}
+
+/// A backend and what the suite needs to know about it. Only [`new`](Self::new) is needed; capabilities come from the
+/// backend itself.
+#[must_use]
+pub struct UnderTest {
+    pub(crate) name: String,
+    connect: Box<Connect>,
+    place: Option<String>,
+    lose: Option<Box<Lose>>,
+    leak_check: Option<Box<AtPlace>>,
+    clean_up: Option<Box<AtPlace>>,
+    pub(crate) short_lease: Duration,
+    pub(crate) waiters: usize,
+    pub(crate) names: usize,
+}
+
+impl UnderTest {
+    /// A backend called `name`. `connect` makes a new one at a place; two of the same place must see each other's
+    /// holds as two processes would, and so must one in a process that the suite starts.
+    ///
+    /// A place is a short string of letters, digits and dashes, drawn anew for each run: a directory's name, a key
+    /// prefix, the name of a shared space.
+    pub fn new<B: Backend>(name: impl Into<String>, connect: impl Fn(&str) -> B + Send + Sync + 'static) -> Self {
+        Self {
+            name: name.into(),
+            connect: Box::new(move |place| Arc::new(connect(place))),
+            place: None,
+            lose: None,
+            leak_check: None,
+            clean_up: None,
+            short_lease: Duration::from_millis(1500),
+            waiters: 1000,
+            names: 10_000,
+        }
+    }
+
+    /// Uses this place instead of a new one. Names are unique per case and process in any case.
+    pub fn place(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+
+    /// How a hold is lost, by means other than the library's own: a key deleted, a file removed, a session killed.
+    /// Returns `false` if that can't be done to this primitive; for a mutex it must be possible if the backend claims
+    /// `loss`. Default: `force_release` from elsewhere, if the backend claims that.
+    pub fn lose(mut self, lose: impl Fn(&LoseHold<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.lose = Some(Box::new(lose));
+        self
+    }
+
+    /// Looks at a place after each case, when everything has been given back, and panics if something was left. The
+    /// suite itself always checks that each name can be acquired again and, if the backend can tell, that it has
+    /// neither holders nor waiters.
+    pub fn leak_check(mut self, check: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.leak_check = Some(Box::new(check));
+        self
+    }
+
+    /// Removes a place at the end of a run.
+    pub fn clean_up(mut self, clean_up: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.clean_up = Some(Box::new(clean_up));
+        self
+    }
+
+    /// The lease of cases that wait for leases to be renewed or to end. Default: 1.5 s. As short as the backend allows
+    /// makes the suite fast; below a second a busy machine makes it flaky.
+    pub fn short_lease(mut self, lease: Duration) -> Self {
+        self.short_lease = lease;
+        self
+    }
+
+    /// How many wait for one name at once. Default: 1 000.
+    pub fn waiters(mut self, waiters: usize) -> Self {
+        self.waiters = waiters;
+        self
+    }
+
+    /// How many names are held at once. Default: 10 000.
+    pub fn names(mut self, names: usize) -> Self {
+        self.names = names;
+        self
+    }
+
+    pub(crate) fn backend(&self, place: &str) -> Arc<dyn Backend> {
+        (self.connect)(place)
+    }
+
+    pub(crate) fn fixed_place(&self) -> Option<&str> {
+        self.place.as_deref()
+    }
+
+    pub(crate) fn has_lose(&self) -> bool {
+        self.lose.is_some()
+    }
+
+    pub(crate) fn lose_hold(&self, hold: &LoseHold<'_>) -> bool {
+        self.lose.as_ref().is_some_and(|lose| lose(hold))
+    }
+
+    pub(crate) fn check_leaks(&self, place: &str) {
+        if let Some(check) = &self.leak_check {
+            check(place);
+        }
+    }
+
+    pub(crate) fn clean(&self, place: &str) {
+        if let Some(clean_up) = &self.clean_up {
+            clean_up(place);
+        }
+    }
+}
+
+impl fmt::Debug for UnderTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnderTest").field("name", &self.name).finish_non_exhaustive()
+    }
+}
