@@ -59,8 +59,8 @@ impl Backend {
 
     pub(crate) fn connect(&self) -> Result<Locks, Failure> {
         Locks::connect(&self.url).map_err(|error| {
-            let failure = Failure::from(error);
-            Failure { message: secret::scrub(&self.url, &failure.message), ..failure }
+            let Failure { code, message } = Failure::from(error);
+            Failure { code, message: format!("the URL {}: {}", self.origin(), secret::scrub(&self.url, &message)) }
         })
     }
 
@@ -78,13 +78,17 @@ impl Backend {
         self.origin == Origin::Environment && !secret::is_in(&self.url)
     }
 
-    /// The URL and where it comes from, without secrets.
+    /// The URL and where it comes from, without secrets. Only for a URL that could be read: of any other nobody knows
+    /// what is in it.
     pub(crate) fn shown(&self) -> String {
-        let from = match self.origin {
-            Origin::Argument => "from --backend",
-            Origin::Environment => "from the environment",
-            Origin::Default => "the default",
-        };
-        format!("{} ({from})", secret::scrub(&self.url, &self.url))
+        format!("{} {}", secret::scrub(&self.url, &self.url), self.origin())
+    }
+
+    fn origin(&self) -> &'static str {
+        match self.origin {
+            Origin::Argument => "of --backend",
+            Origin::Environment => "of PILOTMAN_BACKEND",
+            Origin::Default => "of the default backend",
+        }
     }
 }

@@ -29,9 +29,9 @@ fn until_free(
     reporter: &mut Reporter,
 ) -> Result<Ending, Failure> {
     let backend = Backend::choose_to_look(backend)?;
-    reporter.explain(|| format!("backend: {}", backend.shown()));
     let signals = Signals::take()?;
     let locks = backend.connect()?;
+    reporter.explain(|| format!("backend: {}", backend.shown()));
     let start = Instant::now();
     let asks = reporter.asks_for_holders();
     let patience = Patience::from(args.patience);

@@ -1,7 +1,6 @@
 //! Every row of the table of exit statuses, and every bad input, which must be refused before anything is locked.
 
 #![cfg(unix)]
-#![expect(missing_docs, reason = "a test")]
 
 mod common;
 

@@ -12,8 +12,8 @@ fn main() {
     use pilotman_core::Primitive;
     use rustix::fs::{FlockOperation, flock, fstat};
 
-    const PAIRS: u32 = 2_000;
-    const ROUNDS: usize = 50;
+    const PAIRS: u32 = 200;
+    const ROUNDS: usize = 500;
 
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = std::fs::File::create(directory.path().join("bare")).expect("a file");
@@ -22,7 +22,8 @@ fn main() {
     let lock = |primitive| pair(common::lock(directory.path(), "bench", primitive));
     let lock_file = || flock(&file, FlockOperation::NonBlockingLockExclusive).expect("it is free");
     let unlock_file = || flock(&file, FlockOperation::Unlock).expect("it is held");
-    let mut cases: Vec<(&str, Box<dyn FnMut() + '_>)> = vec![
+    type Case<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+    let mut cases: Vec<Case<'_>> = vec![
         ("bare flock pair", Box::new(|| (lock_file(), unlock_file()).0)),
         (
             "the same with an fstat",

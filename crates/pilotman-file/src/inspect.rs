@@ -1,6 +1,6 @@
 //! Who holds what, and how to break it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -30,7 +30,7 @@ struct Locks;
 
 #[cfg(not(target_os = "linux"))]
 impl Locks {
-    fn read() -> Self {
+    fn read(_: impl Fn(FileId) -> bool) -> Self {
         Self
     }
 }
@@ -45,11 +45,20 @@ struct Found {
 pub(crate) fn inspect(shared: &Shared, target: &Target) -> Result<Inspection> {
     let base = names::map(&shared.options.directory, shared.options.names, target.name.as_str())?;
     let place = slot::place(&base, target.primitive)?;
-    let mut inspection = of_base(shared, &base, &Locks::read())?;
+    let mut files = vec![slot::place(&base, Primitive::Mutex)?, slot::place(&base, Primitive::Read)?];
+    files.extend(permit_files(shared, &Place::new(&base.directory, base.with(names::PERMITS))?)?);
+    let mut inspection = of_base(shared, &base, &locks_of(&files))?;
     inspection.name = Some(target.name.as_str().to_owned());
     inspection.physical = place.path.display().to_string();
     inspection.token = Counter::new(place.beside(names::TOKEN)?).last(shared)?;
     Ok(inspection)
+}
+
+/// What the kernel tells of these files.
+fn locks_of(files: &[Place]) -> Locks {
+    let id = |file: &Place| rustix::fs::statat(CWD, &file.raw, AtFlags::SYMLINK_NOFOLLOW).ok();
+    let ids: HashSet<FileId> = files.iter().filter_map(id).map(|stat| FileId::of(&stat)).collect();
+    Locks::read(|file| ids.contains(&file))
 }
 
 fn of_base(shared: &Shared, base: &Base, locks: &Locks) -> Result<Inspection> {
@@ -186,7 +195,7 @@ pub(crate) fn list(shared: &Shared) -> Result<Vec<Inspection>> {
         }
         bases.entry(base.into()).or_default().extend(noted);
     }
-    let locks = Locks::read();
+    let locks = Locks::read(|_| true);
     let mut list = Vec::new();
     for (file, noted) in bases {
         if !is_file_or_gone(&directory.join(&file)) {
@@ -236,7 +245,7 @@ pub(crate) fn force_release(shared: &Shared, target: &Target) -> Result<Vec<Hold
         Primitive::Permit(_) => (permit_files(shared, &place)?, ("permit", "permit")),
         _ => (vec![place], ("write", "read")),
     };
-    let locks = Locks::read();
+    let locks = locks_of(&files);
     let mut broken = Vec::new();
     for file in files {
         let holders = holders(shared, &file, names, &locks)?;

@@ -104,7 +104,7 @@ impl Counter {
             return Err(fail(Errno::NOSPC));
         }
         if durable {
-            rustix::fs::fdatasync(file.fd()).map_err(fail)?;
+            rustix::fs::fsync(file.fd()).map_err(fail)?;
         }
         Ok(token)
     }

@@ -181,7 +181,7 @@ fn holders_of_the_dotnet_kind_and_ours_exclude_each_other() {
     let enter = |kind: usize| {
         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders at once");
         std::hint::spin_loop();
-        if entered[kind].fetch_add(1, Ordering::Relaxed) % 7 == 0 {
+        if entered[kind].fetch_add(1, Ordering::Relaxed).is_multiple_of(7) {
             std::thread::yield_now();
         }
         inside.fetch_sub(1, Ordering::SeqCst);

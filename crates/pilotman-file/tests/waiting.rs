@@ -23,15 +23,22 @@ fn block(directory: &std::path::Path, primitive: Primitive) -> Vec<(Lock, Held)>
     (0..count).map(|_| (lock.clone(), lock.take())).collect()
 }
 
-/// A waiter on a thread of its own, which tells when it has the lock.
+/// A waiter on a thread of its own, which tells when it has the lock. It waits when this returns.
 fn waiter(directory: &std::path::Path, primitive: Primitive) -> mpsc::Receiver<(Instant, Lock, Held)> {
     let (sender, receiver) = mpsc::channel();
+    let (waits, waiting) = mpsc::channel();
     let lock = lock(directory, "a", primitive);
     std::thread::spawn(move || {
-        let held = lock.wait_long();
+        let told = || {
+            // Only the first time is listened for.
+            let _ = waits.send(());
+        };
+        let held = pollster::block_on(within(LONG, lock.wait_telling(told))).expect("it becomes free in time");
         // Whoever does not listen any longer has seen enough.
         let _ = sender.send((Instant::now(), lock, held));
     });
+    waiting.recv_timeout(LONG).expect("the first attempt fails");
+    std::thread::sleep(Duration::from_millis(5));
     receiver
 }
 
@@ -43,7 +50,6 @@ fn a_release_wakes_a_waiter() {
             let directory = tempfile::tempdir().unwrap();
             let held = block(directory.path(), kind());
             let woken = waiter(directory.path(), kind());
-            std::thread::sleep(Duration::from_millis(30));
             assert!(woken.try_recv().is_err());
             let (lock, hold) = &held[0];
             let start = Instant::now();
@@ -88,7 +94,6 @@ fn a_crash_wakes_a_waiter_and_frees_the_lock() {
             let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
             assert!(lines.map_while(Result::ok).any(|line| line.ends_with("holding")));
             let woken = waiter(directory.path(), kind());
-            std::thread::sleep(Duration::from_millis(30));
             assert!(woken.try_recv().is_err());
             let start = Instant::now();
             holder.kill().unwrap();
@@ -107,7 +112,6 @@ fn removing_the_file_wakes_a_waiter() {
     let directory = tempfile::tempdir().unwrap();
     let held = block(directory.path(), Primitive::Mutex);
     let woken = waiter(directory.path(), Primitive::Mutex);
-    std::thread::sleep(Duration::from_millis(30));
     assert!(woken.try_recv().is_err());
     let path = held[0].0.backend.physical_name(&held[0].0.spec.target).unwrap();
     std::fs::remove_file(path).unwrap();

@@ -53,8 +53,16 @@ fn budgets(budgets: &Budgets) -> String {
 struct Backend {
     kind: String,
     example_url: String,
-    built: bool,
-    capabilities: BTreeMap<String, bool>,
+    /// `None`: not in this build.
+    capabilities: Option<Capabilities>,
+}
+
+#[derive(Deserialize)]
+struct Capabilities {
+    mutex: bool,
+    rw_lock: bool,
+    upgradeable: bool,
+    semaphore: bool,
     fencing: String,
     fencing_scope: String,
     waiting: String,
@@ -65,22 +73,18 @@ fn backends(json: &str) -> Result<String> {
     let all: Vec<Backend> = serde_json::from_str(json).context("`pilotman backends --json` is not as expected")?;
     let mut table = "| backend | URL | locks | waiting | fencing token | its order survives | verified |\n".to_owned();
     table.push_str("|---|---|---|---|---|---|---|\n");
-    for backend in all {
-        if !backend.built {
-            bail!("the backend {} is not in a build with all features", backend.kind);
-        }
-        let names = [("mutex", "mutex"), ("rw_lock", "rw"), ("upgradeable", "upgradeable"), ("semaphore", "semaphore")];
-        let has = |claim: &str| backend.capabilities.get(claim).copied().unwrap_or_default();
-        let locks: Vec<&str> = names.iter().filter(|(claim, _)| has(claim)).map(|(_, shown)| *shown).collect();
+    for Backend { kind, example_url, capabilities } in all {
+        let can = capabilities.with_context(|| format!("the backend {kind} is not in a build with all features"))?;
+        let primitives =
+            [(can.mutex, "mutex"), (can.rw_lock, "rw"), (can.upgradeable, "upgradeable"), (can.semaphore, "semaphore")];
+        let locks: Vec<&str> = primitives.into_iter().filter_map(|(there, name)| there.then_some(name)).collect();
         table.push_str(&format!(
-            "| {} | `{}` | {} | {} | {} | {} | {} |\n",
-            backend.kind,
-            backend.example_url,
+            "| {kind} | `{example_url}` | {} | {} | {} | {} | {} |\n",
             locks.join(", "),
-            backend.waiting,
-            backend.fencing,
-            backend.fencing_scope,
-            backend.unverified.as_deref().unwrap_or("yes"),
+            can.waiting,
+            can.fencing,
+            can.fencing_scope,
+            can.unverified.as_deref().unwrap_or("yes"),
         ));
     }
     Ok(table)
@@ -125,13 +129,14 @@ mod tests {
 
     #[test]
     fn the_table_of_backends_has_a_line_for_each() {
-        let json = r#"[{"kind": "memory", "example_url": "memory://", "built": true, "fencing": "always",
-            "capabilities": {"mutex": true, "rw_lock": true, "upgradeable": false}, "fencing_scope": "the process",
-            "waiting": "queue", "unverified": null, "schemes": ["memory"]}]"#;
+        let json = r#"[{"kind": "memory", "example_url": "memory://", "built": true, "schemes": ["memory"],
+            "capabilities": {"mutex": true, "rw_lock": true, "upgradeable": false, "semaphore": false,
+            "fencing": "always", "fencing_scope": "the process", "waiting": "queue", "unverified": null}}]"#;
         let table = backends(json).unwrap();
         let line = "| memory | `memory://` | mutex, rw | queue | always | the process | yes |";
         assert_eq!(table.lines().last(), Some(line));
-        assert!(backends(&json.replace(r#""built": true"#, r#""built": false"#)).is_err());
+        let absent = r#"[{"kind": "x", "example_url": "x://", "built": false, "capabilities": null}]"#;
+        assert!(backends(absent).is_err());
         assert!(backends("{}").is_err());
     }
 

@@ -22,7 +22,8 @@ pub(super) fn check(files: &[PathBuf]) -> Result<Vec<Finding>> {
 }
 
 fn broken(file: &Path, target: &str) -> Result<Option<String>> {
-    if target.contains("://") || target.starts_with("mailto:") {
+    // Paths of Rust items stand in pages that are also crate documentation: rustdoc checks those.
+    if target.contains("://") || target.contains("::") || target.starts_with("mailto:") {
         return Ok(None);
     }
     let (path, anchor) = target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
@@ -112,6 +113,7 @@ mod tests {
         fs::write(&file, "# Here\n").unwrap();
         let broken = |target: &str| broken(&file, target).unwrap().is_some();
         assert!(!broken("b.md") && !broken("b.md#title") && !broken("#here") && !broken("https://example.org/x"));
+        assert!(!broken("crate::Locks"));
         assert!(broken("c.md") && broken("b.md#other") && broken("#there"));
     }
 }

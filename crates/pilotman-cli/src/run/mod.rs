@@ -71,8 +71,8 @@ impl Job<'_> {
         }
         let file = command::resolve(program)?;
         let signals = Signals::take()?;
-        self.reporter.explain(|| format!("backend: {}", backend.shown()));
         let locks = backend.connect()?;
+        self.reporter.explain(|| format!("backend: {}", backend.shown()));
         // The limit of the URL, if there is one, is kept by the library: the child has to be dead by then.
         let at_most = self.args.hold_at_most.into_iter().chain(locks.as_async().default_options().hold_at_most).min();
         let grace = self.grace(&locks, at_most)?;

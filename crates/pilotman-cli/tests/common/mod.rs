@@ -1,6 +1,6 @@
 //! What the tests of the command share.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,12 @@ impl Place {
         let mut arguments = vec!["run"];
         arguments.extend(options);
         arguments.extend([name, "--", "sh", "-c", "echo held $$; exec sleep 600"]);
+        Running::start(self.pilotman(&arguments), "held ")
+    }
+
+    /// A holder of several locks.
+    pub fn hold_all(&self, names: &str) -> Running {
+        let arguments = ["run", "--all", names, "--", "sh", "-c", "echo held $$; exec sleep 600"];
         Running::start(self.pilotman(&arguments), "held ")
     }
 
@@ -150,9 +156,10 @@ pub fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The events that a status descriptor or `--json` got.
+/// The events that a status descriptor or `--json` got, without what a shell may have said between them.
 pub fn events(text: &str) -> Vec<serde_json::Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+    let lines = text.lines().filter(|line| line.starts_with('{'));
+    lines.map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
 }
 
 /// The names of the events.

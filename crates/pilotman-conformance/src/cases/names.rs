@@ -23,7 +23,9 @@ fn case_matters(ctx: &Ctx, x: Exclusive) {
             x.adopt(ctx, name);
             x.lock(&one, name).try_now().unwrap_or_else(|| panic!("{:?} is a name of its own", shown(name)))
         });
-        names.each_ref().map(|name| x.lock(&other, name).must_be_taken());
+        for name in &names {
+            x.lock(&other, name).must_be_taken();
+        }
         holds.into_iter().for_each(Hold::release);
     }
 }

@@ -73,7 +73,7 @@ fn increase_over_a_thousand_hand_offs(ctx: &Ctx) {
 fn increase_over_processes(ctx: &Ctx) {
     let (client, name) = (ctx.client(), ctx.mutex_name());
     let mut tokens = Vec::new();
-    let mut mine = || {
+    let mine = || {
         let hold = client.mutex(&name).fenced().take();
         let token = hold.fenced_token();
         hold.release();

@@ -112,12 +112,18 @@ impl Lock {
 
     /// Waits as the engine does.
     pub(crate) async fn wait(&self) -> Held {
+        self.wait_telling(|| {}).await
+    }
+
+    /// Calls `contended` after each attempt that fails.
+    pub(crate) async fn wait_telling(&self, mut contended: impl FnMut()) -> Held {
         let attempt = self.attempt(true);
         let mut watch = self.backend.watch(&attempt).await.unwrap();
         loop {
             if let Some(held) = self.try_with(&attempt).unwrap() {
                 return held;
             }
+            contended();
             watch.changed().await;
         }
     }
