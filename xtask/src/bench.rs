@@ -2,11 +2,11 @@
 
 pub(crate) mod budgets;
 mod measure;
-mod report;
+pub(crate) mod report;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -27,6 +27,10 @@ pub(crate) struct Options {
     /// Print JSON instead of a table (it is written to target/bench in any case).
     #[arg(long)]
     json: bool,
+    /// Keep the figures in benches/figures.json, from which `cargo xtask docs` writes its table. Do it on a quiet
+    /// machine.
+    #[arg(long)]
+    record: bool,
 }
 
 /// The rows, each with the program of the package `pilotman-bench` that measures it.
@@ -61,6 +65,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         fs::write(&file, row.json()? + "\n").with_context(|| format!("cannot write {}", file.display()))?;
         done.push(row);
     }
+    if options.record {
+        report::record(&recorded(), done.clone())?;
+    }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&done)?);
     } else {
@@ -71,6 +78,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("above the budget:\n  {}", above.join("\n  "));
     }
     Ok(())
+}
+
+/// The figures that the documentation shows.
+pub(crate) fn recorded() -> PathBuf {
+    workspace::root().join("benches/figures.json")
 }
 
 fn chosen(names: &[String]) -> Result<Vec<(&'static str, &'static str)>> {

@@ -1,5 +1,7 @@
 //! The command `pilotman`. See the README for its manual.
 
+#![cfg_attr(not(unix), allow(dead_code, reason = "run and wait, which most of it is for, are for Unix only"))]
+
 use std::process::ExitCode;
 
 use clap::Parser;

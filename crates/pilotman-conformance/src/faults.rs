@@ -121,7 +121,6 @@ struct Shared {
     log: Mutex<Vec<Call>>,
     /// Changes whenever a fault does.
     version: watch::Sender<u64>,
-    released: Notify,
     environment: OnceLock<Environment>,
 }
 
@@ -327,14 +326,13 @@ impl Faulty {
             faults: Mutex::default(),
             log: Mutex::default(),
             version: watch::Sender::new(0),
-            released: Notify::new(),
             environment: OnceLock::new(),
         }));
         Self { inner, faults, waiting: None }
     }
 
     /// Claims to wait in another way than the backend itself does. With [`Waiting::Watch`] before a backend that has no
-    /// watches, those of this process are told of its own releases only.
+    /// watches, they tell of releases through any [`Faulty`] of this process.
     #[must_use]
     pub fn waiting(mut self, waiting: Waiting) -> Self {
         self.waiting = Some(waiting);
@@ -355,14 +353,17 @@ fn ids(holds: &[Arc<Holding>]) -> Vec<AttemptId> {
     holds.iter().map(|hold| hold.attempt.id).collect()
 }
 
-/// Told of releases through the same [`Faulty`]; a timer stands behind, for releases elsewhere.
+/// Rings at each release through any [`Faulty`] of this process.
+static RELEASED: Notify = Notify::const_new();
+
+/// Told of releases; a timer stands behind, for those that don't pass through here.
 struct Releases(Faults);
 
 impl Watch for Releases {
     fn changed(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             let mut timer = std::pin::pin!(Sleep::new(self.0.clock(), Duration::from_millis(20)));
-            let mut released = std::pin::pin!(self.0.0.released.notified());
+            let mut released = std::pin::pin!(RELEASED.notified());
             std::future::poll_fn(|cx| match released.as_mut().poll(cx) {
                 std::task::Poll::Ready(()) => std::task::Poll::Ready(()),
                 std::task::Poll::Pending => timer.as_mut().poll(cx),
@@ -432,7 +433,7 @@ impl Backend for Faulty {
         let ids = attempts.iter().map(|attempt| attempt.id).collect();
         Box::pin(async move {
             let done = self.faults.batch(Operation::Abandon, ids, self.inner.abandon(attempts)).await;
-            self.faults.0.released.notify_waiters();
+            RELEASED.notify_waiters();
             done
         })
     }
@@ -458,7 +459,7 @@ impl Backend for Faulty {
                     }
                 }
             }
-            self.faults.0.released.notify_waiters();
+            RELEASED.notify_waiters();
             done
         })
     }

@@ -24,7 +24,9 @@ pub fn main(under_test: UnderTest) -> ExitCode {
     if let Some(code) = taker::run_if_asked(&under_test) {
         return code;
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Cases mostly wait, so more of them than there are processors can run at once.
+    arguments.test_threads.get_or_insert(4);
     let place = match under_test.fixed_place() {
         Some(place) => place.to_owned(),
         None => format!("conformance-{}-{:08x}", std::process::id(), random() as u32),
@@ -49,7 +51,7 @@ fn trial(under_test: &Arc<UnderTest>, place: &str, variant: Variant) -> Trial {
         let (sender, done) = std::sync::mpsc::channel();
         let case = std::thread::Builder::new().name(name.clone()).spawn(move || {
             let ctx = Ctx::new(under_test, place, variant.form, &variant.name);
-            variant.run(&ctx);
+            let t=std::time::Instant::now();variant.run(&ctx);eprintln!("TIME {:?} {}",t.elapsed().as_millis(),variant.name);
             let skipped = ctx.skipped();
             ctx.finish();
             // The receiver has given up if this took too long.

@@ -411,19 +411,22 @@ impl Lock {
         assert!(self.try_now().is_none(), "{:?} of {:?} was free, others should hold it", self.kind(), shown(self.name()));
     }
 
-    /// Begins to wait in the background. Unless the call returns an error, it has begun when this returns.
+    /// Begins to acquire in the background. The call is being made when this returns.
     pub(crate) fn start(&self, wait: Wait) -> Pending {
         let (sender, arrived) = mpsc::channel();
+        let (begin, begun) = mpsc::channel();
         let Self { client: Client { locks, surface }, mut plan } = self.clone();
         match surface {
             Surface::Async(handle) => {
                 let for_task = handle.clone();
                 let task = handle.spawn(async move {
+                    let _ = begin.send(());
                     let result = asynchronous::acquire(&locks, &plan, wait).await;
                     let result = result.map(|hold| hold.map(|hold| Hold(Inner::Async(hold, for_task))));
                     // Nobody may want it any longer; then the hold drops here.
                     let _ = sender.send(Arrival { at: Instant::now(), result });
                 });
+                begun.recv().expect("the runtime runs");
                 Pending { arrived, cancel: Cancel::Abort(task.abort_handle()) }
             }
             Surface::Blocking => {
@@ -433,11 +436,13 @@ impl Lock {
                     .name("waiter".into())
                     .stack_size(1 << 20)
                     .spawn(move || {
+                        let _ = begin.send(());
                         let result = blocking::acquire(&locks.into(), &plan, wait);
                         let result = result.map(|hold| hold.map(|hold| Hold(Inner::Blocking(hold))));
                         let _ = sender.send(Arrival { at: Instant::now(), result });
                     })
                     .expect("a thread for a waiter");
+                begun.recv().expect("the thread runs");
                 Pending { arrived, cancel: Cancel::Token(token) }
             }
         }

@@ -129,10 +129,10 @@ impl Capabilities {
             return Err(Error::unsupported("this backend gives no fencing tokens"));
         }
         match (self.lease, options.lease) {
-            (None, Some(_)) => Err(Error::unsupported(
-                "this backend's holds don't expire, so a lease can't be asked for",
-            )
-            .with_advice("leave the lease out, or limit the time with hold_at_most")),
+            (None, Some(_)) => {
+                Err(Error::unsupported("this backend's holds don't expire, so a lease can't be asked for")
+                    .with_advice("leave the lease out, or limit the time with hold_at_most"))
+            }
             (Some(bounds), Some(lease)) if lease < bounds.min || lease > bounds.max => Err(Error::misconfigured(
                 format!("a lease of {lease:?} is outside {:?} … {:?}", bounds.min, bounds.max),
             )),

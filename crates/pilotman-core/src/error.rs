@@ -271,10 +271,7 @@ mod tests {
             .with_advice("free some space")
             .with_lock("nightly")
             .with_backend("file");
-        assert_eq!(
-            error.to_string(),
-            "lock 'nightly' (file): can't create the lock file: disk full; free some space"
-        );
+        assert_eq!(error.to_string(), "lock 'nightly' (file): can't create the lock file: disk full; free some space");
         assert!(error.is_retryable() && !error.has_no_effect());
     }
 

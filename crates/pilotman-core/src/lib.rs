@@ -18,7 +18,8 @@
 //! # Logs
 //!
 //! Events go to [`tracing`] with these fields: `lock.name`, `lock.backend`, `lock.primitive`, `lock.token`, `lock.queue`,
-//! `lock.loss`, `lock.remaining_ms`, `lock.local_hand_off`, `error`. Waiting, acquiring and releasing are `DEBUG`; a
+//! `lock.loss`, `lock.remaining_ms`, `lock.local_hand_off`, `lock.count`, `lock.lease`, `error`; an acquire runs in the
+//! span `acquire`, a batch of renewals in `renew`, background work in `give_back`. Waiting, acquiring and releasing are `DEBUG`; a
 //! failed renewal, a loss and whatever goes wrong in the background are `WARN`.
 //!
 //! # Figures

@@ -11,7 +11,7 @@ use crate::backend::{Backend, Holder, Inspection};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Wait};
 use crate::memory::MemoryBackend;
-use crate::primitives::{Mutex, MultiGuard, RwLock, Semaphore};
+use crate::primitives::{MultiGuard, Mutex, RwLock, Semaphore};
 use crate::random::{Random, SystemRandom};
 use crate::{Capabilities, Error, ErrorKind, LockOptions, Name, Primitive, Result, Target};
 
@@ -69,7 +69,10 @@ impl LocksBuilder {
 
 impl fmt::Debug for LocksBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocksBuilder").field("backend", &self.backend).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("LocksBuilder")
+            .field("backend", &self.backend)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 

@@ -123,9 +123,8 @@ impl Builder {
         let (backend, others) = (self.backends.pop(), self.backends.len());
         let backend = match backend {
             None => {
-                return Err(Error::misconfigured("no backend was chosen").with_advice(
-                    "call exactly one of the builder's use_… methods, or Locks::connect with a URL",
-                ));
+                return Err(Error::misconfigured("no backend was chosen")
+                    .with_advice("call exactly one of the builder's use_… methods, or Locks::connect with a URL"));
             }
             Some(_) if others > 0 => {
                 return Err(Error::misconfigured(format!("{} backends were chosen", others + 1))

@@ -46,9 +46,15 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_written() {
-        for (text, millis) in
-            [("10", 10_000), ("500ms", 500), ("1.5s", 1500), ("2m", 120_000), ("1h", 3_600_000), ("0", 0), ("0.25", 250)]
-        {
+        for (text, millis) in [
+            ("10", 10_000),
+            ("500ms", 500),
+            ("1.5s", 1500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("0", 0),
+            ("0.25", 250),
+        ] {
             assert_eq!(parse_duration(text).unwrap(), Duration::from_millis(millis), "{text}");
         }
         for bad in ["", "s", "-1s", "1x", "1 s", "ten", "1e9s", "NaN", "inf", "9999999999999h", "1.2.3s"] {

@@ -1,21 +1,24 @@
 //! The figures as a table for the documentation, and as JSON.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
-use anyhow::Result;
-use serde::Serialize;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use super::budgets::Budgets;
 use super::measure::Measure;
 
 /// The figures of one row beside their ceilings.
-#[derive(Debug, Serialize)]
-pub(super) struct Row {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Row {
     row: String,
     figures: Vec<Figure>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Figure {
     name: String,
     /// `None`: there is a ceiling, but nothing was measured.
@@ -75,7 +78,7 @@ impl Row {
 }
 
 /// A Markdown table of all rows.
-pub(super) fn table(rows: &[Row]) -> String {
+pub(crate) fn table(rows: &[Row]) -> String {
     let mut lines = vec![["measure", "figure", "at most", ""].map(str::to_owned)];
     for row in rows {
         for figure in &row.figures {
@@ -97,6 +100,33 @@ pub(super) fn table(rows: &[Row]) -> String {
     };
     let rule = format!("|{}|\n", widths.map(|width| "-".repeat(width + 2)).join("|"));
     lines.iter().enumerate().map(|(at, line)| if at == 0 { format(line) + &rule } else { format(line) }).collect()
+}
+
+/// The rows in a file of recorded figures: none if it doesn't exist yet.
+///
+/// # Errors
+///
+/// When it can't be read or understood.
+pub(crate) fn read(file: &Path) -> Result<Vec<Row>> {
+    match fs::read_to_string(file) {
+        Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} is not as expected", file.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
+/// Puts these rows into the file, in the place of older ones of the same names.
+///
+/// # Errors
+///
+/// When it can't be read, understood or written.
+pub(super) fn record(file: &Path, rows: Vec<Row>) -> Result<()> {
+    let mut all = read(file)?;
+    all.retain(|old| rows.iter().all(|new| new.row != old.row));
+    all.extend(rows);
+    all.sort_by(|a, b| a.row.cmp(&b.row));
+    let text = serde_json::to_string_pretty(&all)? + "\n";
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn shown(value: Option<f64>, unit: &str) -> String {
@@ -136,6 +166,20 @@ mod tests {
         assert!(row(1.5).failures().is_empty());
         let nothing = Row::new("file", BTreeMap::new(), &sample());
         assert_eq!(nothing.failures(), ["file.pair: not measured, at most 1.50 ×"]);
+    }
+
+    #[test]
+    fn recorded_figures_are_replaced_row_by_row() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("figures.json");
+        assert!(read(&file).unwrap().is_empty());
+        record(&file, vec![row(1.75), Row::new("run", BTreeMap::new(), &sample())]).unwrap();
+        record(&file, vec![row(1.25)]).unwrap();
+        let rows = read(&file).unwrap();
+        assert_eq!(rows.iter().map(|row| row.row.as_str()).collect::<Vec<_>>(), ["file", "run"]);
+        assert_eq!(table(&rows[..1]), table(&[row(1.25)]));
+        std::fs::write(&file, "{}").unwrap();
+        assert!(read(&file).is_err());
     }
 
     #[test]

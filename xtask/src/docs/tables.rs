@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::bench::budgets::Budgets;
-use crate::{shell, workspace};
+use crate::bench::report::{self, Row};
+use crate::{bench, shell, workspace};
 
 /// Makes each part once.
 #[derive(Default)]
@@ -33,12 +34,20 @@ impl Tables {
 
 fn make(name: &str) -> Result<String> {
     match name.split(' ').collect::<Vec<_>>()[..] {
+        ["bench"] => bench(&report::read(&bench::recorded())?),
         ["budgets"] => Ok(budgets(&Budgets::read(&workspace::root().join("budgets.toml"))?)),
         ["backends"] => backends(&pilotman(&["backends", "--json"])?),
         ["exit-status"] => exit_status(&pilotman(&["--help"])?),
         ["help", ref command @ ..] => Ok(fenced(&pilotman(&[command, &["--help"]].concat())?)),
-        _ => bail!("nothing generates {name:?} (known: backends, budgets, exit-status, help [COMMAND])"),
+        _ => bail!("nothing generates {name:?} (known: backends, bench, budgets, exit-status, help [COMMAND])"),
     }
+}
+
+fn bench(rows: &[Row]) -> Result<String> {
+    if rows.is_empty() {
+        return Ok("No figures are recorded yet: `cargo xtask bench --record` does it.\n".to_owned());
+    }
+    Ok(report::table(rows))
 }
 
 fn budgets(budgets: &Budgets) -> String {

@@ -128,7 +128,10 @@ pub struct Grant {
 
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grant").field("token", &self.token).field("valid_from", &self.valid_from).finish_non_exhaustive()
+        f.debug_struct("Grant")
+            .field("token", &self.token)
+            .field("valid_from", &self.valid_from)
+            .finish_non_exhaustive()
     }
 }
 

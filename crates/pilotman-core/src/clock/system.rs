@@ -88,8 +88,8 @@ impl Ringer {
 #[cfg(target_os = "linux")]
 mod platform {
     use rustix::time::{
-        ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
-        timerfd_create, timerfd_settime,
+        ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
+        timerfd_settime,
     };
 
     use super::Time;
@@ -111,11 +111,9 @@ mod platform {
         pub(super) fn set(&self, at: Time) {
             // Zero would switch the timer off; a time that has passed rings at once.
             let nanos = at.as_nanos().max(1);
-            let it_value =
-                Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as _ };
+            let it_value = Timespec { tv_sec: (nanos / 1_000_000_000) as i64, tv_nsec: (nanos % 1_000_000_000) as _ };
             let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-            let set =
-                timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval, it_value });
+            let set = timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &Itimerspec { it_interval, it_value });
             debug_assert!(set.is_ok(), "{set:?}");
         }
 

@@ -47,7 +47,12 @@ pub(crate) struct Acquire {
 enum State {
     Start,
     /// In the queue, or just taken out of it to be given a hold.
-    Queued { ticket: u64, receiver: Receiver, limit: Option<Sleep>, since: Stopwatch },
+    Queued {
+        ticket: u64,
+        receiver: Receiver,
+        limit: Option<Sleep>,
+        since: Stopwatch,
+    },
     /// One attempt is under way on the I/O thread.
     Attempting(Receiver),
     Done,

@@ -61,9 +61,9 @@ async fn ask(engine: &Arc<Engine>, slot: &Slot, attempt: &Attempt) -> Result<Out
     let limit = engine.operation_limit(slot.spec.lease);
     let outcome = match engine.backend.local() {
         Some(local) => local.try_acquire(attempt),
-        None => within(&engine.clock, limit, engine.backend.try_acquire(attempt)).await.unwrap_or_else(|| {
-            Err(Error::unavailable(format!("the backend gave no answer within {limit:?}")))
-        }),
+        None => within(&engine.clock, limit, engine.backend.try_acquire(attempt))
+            .await
+            .unwrap_or_else(|| Err(Error::unavailable(format!("the backend gave no answer within {limit:?}")))),
     };
     slot.labels.attempt(match &outcome {
         Ok(Outcome::Granted(_)) => "acquired",

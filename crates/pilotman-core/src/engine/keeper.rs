@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tracing::Instrument;
 
 use super::select::{either, within};
 use super::{Engine, Hold};
@@ -85,7 +86,9 @@ impl Keeper {
         if let Some(engine) = self.engine.upgrade() {
             for (lease, batch) in batches {
                 // A task each: a renewal that hangs holds up no other.
-                if let Err(error) = engine.spawn(renew(engine.clone(), lease, batch)) {
+                let span =
+                    tracing::debug_span!("renew", lock.backend = engine.kind, lock.count = batch.len(), lock.lease = ?lease);
+                if let Err(error) = engine.spawn(renew(engine.clone(), lease, batch).instrument(span)) {
                     tracing::error!(%error, "leases can't be renewed");
                 }
             }

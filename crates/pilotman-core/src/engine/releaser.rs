@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tracing::Instrument;
 
 use super::select::within;
 use super::{Engine, Hold};
@@ -89,7 +90,8 @@ impl Releaser {
         let for_task = engine.clone();
         let spawned = engine.spawn(async move {
             let jobs = std::mem::take(&mut *for_task.releaser.queued.lock().unwrap());
-            for_task.releaser.work(&for_task, jobs).await;
+            let span = tracing::debug_span!("give_back", lock.backend = for_task.kind, lock.count = jobs.len());
+            for_task.releaser.work(&for_task, jobs).instrument(span).await;
         });
         if let Err(error) = spawned {
             // Without a thread nothing can be sent; the backend frees the holds itself when they end there.

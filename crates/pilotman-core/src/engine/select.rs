@@ -15,7 +15,10 @@ pub(crate) enum Either<A, B> {
 }
 
 /// Waits for the first of two futures; the other one stays as it is.
-pub(crate) async fn either<A: Future, B: Future>(mut a: Pin<&mut A>, mut b: Pin<&mut B>) -> Either<A::Output, B::Output> {
+pub(crate) async fn either<A: Future, B: Future>(
+    mut a: Pin<&mut A>,
+    mut b: Pin<&mut B>,
+) -> Either<A::Output, B::Output> {
     std::future::poll_fn(|cx| {
         if let Poll::Ready(first) = a.as_mut().poll(cx) {
             return Poll::Ready(Either::First(first));

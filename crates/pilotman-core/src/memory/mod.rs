@@ -11,9 +11,7 @@ use crate::backend::{
 };
 use crate::clock::{Sleep, SystemClock};
 use crate::random::SystemRandom;
-use crate::{
-    Capabilities, Error, ErrorKind, Fencing, LeaseBounds, LockOptions, LossReason, Result, Target, Waiting,
-};
+use crate::{Capabilities, Error, ErrorKind, Fencing, LeaseBounds, LockOptions, LossReason, Result, Target, Waiting};
 
 mod entry;
 mod space;

@@ -112,8 +112,9 @@ where
         names.iter().map(|name| Mutex::new(&engine, name)).collect()
     };
     if mutexes.is_empty() {
-        return Err(Error::misconfigured("no names were given, so there is nothing to acquire")
-            .with_backend(engine.kind));
+        return Err(
+            Error::misconfigured("no names were given, so there is nothing to acquire").with_backend(engine.kind)
+        );
     }
     // A name that can't be locked is told before the first one is.
     for mutex in &mutexes {

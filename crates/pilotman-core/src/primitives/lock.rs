@@ -7,6 +7,8 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::fenced::Fenced;
 use super::guard::{Guard, Held};
 use super::run;
@@ -89,7 +91,13 @@ impl Lock {
 
     pub(crate) async fn tenancy(&self, wait: Wait) -> Result<Option<Tenancy>> {
         let slot = self.slot()?;
-        Acquire::new(self.engine.clone(), slot, wait).await
+        let span = tracing::debug_span!(
+            "acquire",
+            lock.name = self.name(),
+            lock.backend = self.engine.kind,
+            lock.primitive = slot.spec.target.primitive.as_str(),
+        );
+        Acquire::new(self.engine.clone(), slot, wait).instrument(span).await
     }
 
     pub(crate) fn timed_out(&self, limit: Option<Duration>) -> Error {
