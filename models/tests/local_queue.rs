@@ -154,7 +154,6 @@ impl Model {
         let reserved = self.queue.lock().unwrap().reserve();
         if reserved {
             if self.take() {
-                self.queue.lock().unwrap().keep();
                 self.work();
                 return self.give_back();
             }

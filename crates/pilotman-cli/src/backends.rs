@@ -74,7 +74,7 @@ fn waiting(can: &Capabilities) -> &'static str {
 }
 
 fn freed(can: &Capabilities) -> String {
-    match (can.lease, can.frees_dead_holder_within) {
+    match (can.lease.and_then(|bounds| bounds.default), can.frees_dead_holder_within) {
         (Some(_), _) => "with its lease".into(),
         (None, within) if within.is_zero() => "at once".into(),
         (None, within) => format!("within {}", shown(within)),

@@ -123,6 +123,11 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_has_the_same_table() {
+        assert!(include_str!("../README.md").contains(TABLE));
+    }
+
+    #[test]
     fn errors_have_the_status_of_their_kind() {
         assert_eq!(Code::of(ErrorKind::TimedOut) as u8, 75);
         assert_eq!(Code::of(ErrorKind::NoQuorum) as u8, 69);

@@ -22,8 +22,8 @@ fn count(place: &Place, one_round: impl Fn() -> Command + Sync) -> usize {
         for _ in 0..PROCESSES {
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
-                    let status = one_round().current_dir(place.path("")).stdin(Stdio::null()).status().unwrap();
-                    assert!(status.success());
+                    let round = one_round().current_dir(place.path("")).stdin(Stdio::null()).output().unwrap();
+                    assert!(round.status.success(), "{round:?}");
                 }
             });
         }

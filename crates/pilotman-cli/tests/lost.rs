@@ -31,7 +31,8 @@ fn who_does_not_listen_is_killed_in_time() {
     assert_eq!(kinds(&events), ["acquired", "lost", "exit"]);
     assert_eq!(events[1]["reason"], "hold_limit");
     assert_eq!((&events[2]["source"], &events[2]["code"]), (&"pilotman".into(), &76.into()));
-    assert_eq!(code(&place.run(&["run", "-n", "x", "--", "true"])), 0, "the lock is free");
+    let next = place.run(&["run", "-n", "x", "--", "true"]);
+    assert_eq!(code(&next), 0, "the lock is free: {next:?}");
 }
 
 #[test]

@@ -26,8 +26,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use pilotman_core::backend::{
-    Attempt, AttemptId, Backend, BoxFuture, Environment, Events, Grant, Holder, Holding, Inspection, Outcome,
-    Prepared, Released, Renewal, Watch,
+    Attempt, AttemptId, Backend, BoxFuture, Environment, Events, Grant, Holder, Holding, Inspection, Outcome, Prepared,
+    Released, Renewal, Watch,
 };
 use pilotman_core::clock::{Clock, Sleep, SystemClock, Time};
 use pilotman_core::{Capabilities, Error, LockOptions, LossReason, Result, Target, Waiting};

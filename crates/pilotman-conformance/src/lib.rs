@@ -2,6 +2,8 @@
 
 mod case;
 mod cases;
+#[cfg(test)]
+mod catches;
 mod context;
 #[cfg(test)]
 mod dotnet;

@@ -51,7 +51,7 @@ fn trial(under_test: &Arc<UnderTest>, place: &str, variant: Variant) -> Trial {
         let (sender, done) = std::sync::mpsc::channel();
         let case = std::thread::Builder::new().name(name.clone()).spawn(move || {
             let ctx = Ctx::new(under_test, place, variant.form, &variant.name);
-            let t=std::time::Instant::now();variant.run(&ctx);eprintln!("TIME {:?} {}",t.elapsed().as_millis(),variant.name);
+            variant.run(&ctx);
             let skipped = ctx.skipped();
             ctx.finish();
             // The receiver has given up if this took too long.
@@ -60,7 +60,9 @@ fn trial(under_test: &Arc<UnderTest>, place: &str, variant: Variant) -> Trial {
         match done.recv_timeout(LIMIT) {
             Ok(None) => Ok(Completion::Completed),
             Ok(Some(reason)) => Ok(Completion::ignored_with(reason)),
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Err(Failed::from(format!("it hangs: not done in {LIMIT:?}"))),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                Err(Failed::from(format!("it hangs: not done in {LIMIT:?}")))
+            }
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => match case.join() {
                 Ok(()) => Err(Failed::from("it ended without a result")),
                 Err(panic) => Err(Failed::from(message(&*panic))),
@@ -78,17 +80,10 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 fn claims(under_test: &Arc<UnderTest>, capabilities: &Capabilities, chosen: &[Variant]) -> Vec<Trial> {
     let claimed: Vec<_> =
         capabilities.claims().into_iter().filter_map(|(name, claimed)| claimed.then_some(name)).collect();
-    let untested: Vec<_> = claimed
-        .iter()
-        .filter(|claim| !chosen.iter().any(|variant| variant.needs.contains(claim)))
-        .copied()
-        .collect();
-    let unknown: Vec<_> = capabilities
-        .claims()
-        .into_iter()
-        .map(|(name, _)| name)
-        .filter(|name| !case::KNOWN.contains(name))
-        .collect();
+    let untested: Vec<_> =
+        claimed.iter().filter(|claim| !chosen.iter().any(|variant| variant.needs.contains(claim))).copied().collect();
+    let unknown: Vec<_> =
+        capabilities.claims().into_iter().map(|(name, _)| name).filter(|name| !case::KNOWN.contains(name)).collect();
     let cant_lose = capabilities.loss && !Ctx::can_lose(under_test, capabilities);
     let nothing = claimed.is_empty();
     vec![

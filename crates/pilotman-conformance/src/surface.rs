@@ -268,8 +268,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn lock(&self, kind: Kind, name: &str) -> Lock {
-        let plan =
-            Plan { name: name.into(), kind, lease: None, hold_at_most: None, fenced: false, cancel: None };
+        let plan = Plan { name: name.into(), kind, lease: None, hold_at_most: None, fenced: false, cancel: None };
         Lock { client: self.clone(), plan }
     }
 
@@ -385,7 +384,9 @@ impl Lock {
                 let hold = handle.block_on(task).unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
                 Ok(hold?.map(|hold| Hold(Inner::Async(hold, handle))))
             }
-            Surface::Blocking => Ok(blocking::acquire(&locks.into(), &plan, wait)?.map(|hold| Hold(Inner::Blocking(hold)))),
+            Surface::Blocking => {
+                Ok(blocking::acquire(&locks.into(), &plan, wait)?.map(|hold| Hold(Inner::Blocking(hold))))
+            }
         }
     }
 
@@ -408,7 +409,12 @@ impl Lock {
     /// One attempt, which others must defeat.
     #[track_caller]
     pub(crate) fn must_be_taken(&self) {
-        assert!(self.try_now().is_none(), "{:?} of {:?} was free, others should hold it", self.kind(), shown(self.name()));
+        assert!(
+            self.try_now().is_none(),
+            "{:?} of {:?} was free, others should hold it",
+            self.kind(),
+            shown(self.name())
+        );
     }
 
     /// Begins to acquire in the background. The call is being made when this returns.
@@ -493,7 +499,9 @@ impl Pending {
     /// The hold, which must come within this time.
     #[track_caller]
     pub(crate) fn hold_within(&self, limit: Duration) -> (Hold, Instant) {
-        let Some(Arrival { at, result }) = self.within(limit) else { panic!("the waiter got nothing within {limit:?}") };
+        let Some(Arrival { at, result }) = self.within(limit) else {
+            panic!("the waiter got nothing within {limit:?}")
+        };
         match result {
             Ok(Some(hold)) => (hold, at),
             Ok(None) => panic!("the waiter gave up"),

@@ -139,7 +139,8 @@ impl Drop for Taker {
 /// If this process was started as a taker, does that job.
 pub(crate) fn run_if_asked(under_test: &UnderTest) -> Option<ExitCode> {
     let order = std::env::var(VARIABLE).ok()?;
-    let done = serde_json::from_str(&order).map_err(|error| error.to_string()).and_then(|order| run(under_test, &order));
+    let done =
+        serde_json::from_str(&order).map_err(|error| error.to_string()).and_then(|order| run(under_test, &order));
     Some(match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -156,7 +157,9 @@ fn run(under_test: &UnderTest, order: &Value) -> Result<(), String> {
         "reader" => Kind::Reader,
         "writer" => Kind::Writer,
         "upgradeable" => Kind::Upgradeable,
-        "permit" => Kind::Permit(order["permits"].as_u64().and_then(|permits| u32::try_from(permits).ok()).ok_or("permits")?),
+        "permit" => {
+            Kind::Permit(order["permits"].as_u64().and_then(|permits| u32::try_from(permits).ok()).ok_or("permits")?)
+        }
         "all" => {
             let others = order["others"].as_array().ok_or("no others")?;
             Kind::All(others.iter().filter_map(Value::as_str).map(str::to_owned).collect())

@@ -70,7 +70,7 @@ impl UnderTest {
 
     /// How a hold is lost, by means other than the library's own: a key deleted, a file removed, a session killed.
     /// Returns `false` if that can't be done to this primitive; for a mutex it must be possible if the backend claims
-    /// `loss`. Default: `force_release` from elsewhere, if the backend claims that.
+    /// `loss`. Without this hook, and where it can't: `force_release` from elsewhere, if the backend claims that.
     pub fn lose(mut self, lose: impl Fn(&LoseHold<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.lose = Some(Box::new(lose));
         self

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use nix::errno::Errno;
+use nix::errno::Errno as NixErrno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, waitid, waitpid};
 
 use super::command;
@@ -44,6 +45,13 @@ impl Surroundings {
             command.env_remove(VARIABLE);
         }
     }
+}
+
+/// What has become of the child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Ended,
+    Stopped(i32),
 }
 
 /// How the child ended.
@@ -106,29 +114,39 @@ impl Child {
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Failure> {
         match killpg(self.pid, signal) {
             // EPERM: what is left of the group has changed its user, or, on some systems, is a zombie.
-            Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => Ok(()),
+            Ok(()) | Err(NixErrno::ESRCH | NixErrno::EPERM) => Ok(()),
             Err(error) => Err(Failure::internal("can't signal the command", error)),
         }
     }
 
-    /// Whether the child has ended. It isn't reaped yet, so its number, which is its group's, belongs to nobody else.
-    pub(crate) fn has_ended(&self) -> Result<bool, Failure> {
-        self.wait_id(WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).map(|status| status.is_some())
+    /// Whether something has become of the child. An ended child isn't reaped, so its number, which is its group's,
+    /// belongs to nobody else yet.
+    pub(crate) fn change(&self) -> Result<Option<Change>, Failure> {
+        let either = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+        let Some(status) = self.wait_id(either).map_err(cant_wait)? else { return Ok(None) };
+        if !status.stopped() {
+            return Ok(Some(Change::Ended));
+        }
+        // Now for good, so that it is told once. Meanwhile the child may have been continued, or have ended.
+        match self.wait_id(WaitIdOptions::STOPPED) {
+            Ok(status) => Ok(status.and_then(|status| status.stopping_signal()).map(Change::Stopped)),
+            Err(Errno::CHILD) => Ok(Some(Change::Ended)),
+            Err(error) => Err(cant_wait(error)),
+        }
     }
 
-    /// The signal that has stopped the child since the last call, if one has.
-    pub(crate) fn stop(&self) -> Result<Option<i32>, Failure> {
-        self.wait_id(WaitIdOptions::STOPPED).map(|status| status?.stopping_signal())
+    fn wait_id(&self, options: WaitIdOptions) -> Result<Option<WaitIdStatus>, Errno> {
+        waitid(WaitId::Pid(self.id()?), options | WaitIdOptions::NOHANG)
     }
 
-    fn wait_id(&self, options: WaitIdOptions) -> Result<Option<WaitIdStatus>, Failure> {
-        waitid(WaitId::Pid(self.rustix_pid()?), options | WaitIdOptions::NOHANG).map_err(cant_wait)
+    fn id(&self) -> Result<rustix::process::Pid, Errno> {
+        rustix::process::Pid::from_raw(self.pid.as_raw()).ok_or(Errno::CHILD)
     }
 
     /// How the child ended. Waits for that if it hasn't.
     pub(crate) fn reap(&self) -> Result<Status, Failure> {
         loop {
-            let status = waitpid(Some(self.rustix_pid()?), WaitOptions::empty()).map_err(cant_wait)?;
+            let status = self.id().and_then(|id| waitpid(Some(id), WaitOptions::empty())).map_err(cant_wait)?;
             let Some((_, status)) = status else { continue };
             if let Some(signal) = status.terminating_signal() {
                 return Ok(Status::Killed(signal));
@@ -138,20 +156,15 @@ impl Child {
             }
         }
     }
-
-    fn rustix_pid(&self) -> Result<rustix::process::Pid, Failure> {
-        rustix::process::Pid::from_raw(self.pid.as_raw())
-            .ok_or_else(|| Failure::internal("can't wait for the command", "it has no process number"))
-    }
 }
 
-fn cant_wait(error: rustix::io::Errno) -> Failure {
+fn cant_wait(error: Errno) -> Failure {
     Failure::internal("can't wait for the command", error)
 }
 
 /// In the child: die when `parent`'s thread that made us does.
 #[cfg(target_os = "linux")]
-fn die_with(parent: u32) -> Result<(), Errno> {
+fn die_with(parent: u32) -> Result<(), NixErrno> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     if parent_id() != parent {
         // It was gone before we asked. Nobody waits for us, and the lock may be somebody else's soon.
@@ -162,7 +175,7 @@ fn die_with(parent: u32) -> Result<(), Errno> {
 
 /// In the child: where the system has no such request, at least don't start without a parent.
 #[cfg(not(target_os = "linux"))]
-fn die_with(parent: u32) -> Result<(), Errno> {
+fn die_with(parent: u32) -> Result<(), NixErrno> {
     if parent_id() != parent {
         nix::sys::signal::kill(Pid::this(), Signal::SIGKILL)?;
     }

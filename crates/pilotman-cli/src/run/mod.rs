@@ -73,6 +73,10 @@ impl Job<'_> {
         let signals = Signals::take()?;
         let locks = backend.connect()?;
         self.reporter.explain(|| format!("backend: {}", backend.shown()));
+        if !locks.capabilities().cross_process {
+            self.reporter
+                .warn(&format!("a {} lock is this process's own: nobody else is kept out", locks.backend_kind()));
+        }
         // The limit of the URL, if there is one, is kept by the library: the child has to be dead by then.
         let at_most = self.args.hold_at_most.into_iter().chain(locks.as_async().default_options().hold_at_most).min();
         let grace = self.grace(&locks, at_most)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::child::{Child, Status};
+use super::child::{Change, Child, Status};
 use super::hold::Hold;
 use super::loss::{Action, OnLost, View, Watchdog};
 use super::signals::{self, Signals};
@@ -49,20 +49,14 @@ pub(crate) struct Supervisor<'a> {
 impl Supervisor<'_> {
     pub(crate) fn run(mut self, hold: Hold) -> Result<Outcome, Failure> {
         let mut hold = Some(hold);
-        let mut ears = Ears { listening: !self.can_be_lost, at_risk: false, expires: None };
-        let status = loop {
-            if self.child.has_ended()? {
-                self.ended(hold.as_ref())?;
-                break self.child.reap()?;
-            }
-            if let Some(signal) = self.child.stop()? {
-                self.stopped(signal, hold.as_ref())?;
-                continue;
-            }
-            let pause = self.look_after(&mut hold, &mut ears)?;
-            match self.signals.next(pause)? {
-                None | Some(Signal::SIGCHLD | Signal::SIGCONT) => {}
-                Some(signal) => self.child.signal(signal)?,
+        let status = match self.follow(&mut hold) {
+            Ok(status) => status,
+            Err(failure) => {
+                // Without us nobody watches over the child, so it must not outlive the lock.
+                self.child.signal(Signal::SIGKILL)?;
+                self.child.reap()?;
+                self.terminal.take_back(self.child.pid());
+                return Err(failure);
             }
         };
         let had_terminal = self.terminal.is_lent();
@@ -76,6 +70,28 @@ impl Supervisor<'_> {
             }
         }
         Ok(Outcome { status, lost: self.lost, hold })
+    }
+
+    fn follow(&mut self, hold: &mut Option<Hold>) -> Result<Status, Failure> {
+        let mut ears = Ears { listening: !self.can_be_lost, at_risk: false, expires: None };
+        loop {
+            match self.child.change()? {
+                Some(Change::Ended) => {
+                    self.ended(hold.as_ref())?;
+                    return self.child.reap();
+                }
+                Some(Change::Stopped(signal)) => {
+                    self.stopped(signal, hold.as_ref())?;
+                    continue;
+                }
+                None => {}
+            }
+            let pause = self.look_after(hold, &mut ears)?;
+            match self.signals.next(pause)? {
+                None | Some(Signal::SIGCHLD | Signal::SIGCONT) => {}
+                Some(signal) => self.child.signal(signal)?,
+            }
+        }
     }
 
     /// The child has ended and is not reaped yet. What is left of its group is its group for sure.

@@ -15,7 +15,10 @@ pub(super) const CASES: &[Case] = &[
     plain("all", "one_deadline_for_all", &["mutex"], one_deadline_for_all),
     plain("all", "opposite_orders_do_not_deadlock", &["mutex"], opposite_orders_do_not_deadlock),
     plain("all", "loss_of_one_is_told", &["mutex", "loss", "lose"], loss_of_one_is_told),
-    only(Forms::Async, plain("all", "a_dropped_wait_gives_back_what_it_had", &["mutex"], a_dropped_wait_gives_back_what_it_had)),
+    only(
+        Forms::Async,
+        plain("all", "a_dropped_wait_gives_back_what_it_had", &["mutex"], a_dropped_wait_gives_back_what_it_had),
+    ),
 ];
 
 fn sorted_and_without_duplicates(ctx: &Ctx) {

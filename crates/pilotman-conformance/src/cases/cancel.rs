@@ -37,7 +37,9 @@ fn acquire<'a>(client: &Client, kind: &Kind, name: &str, wait: Wait) -> Boxed<'a
             Kind::Reader => drop(locks.rw_lock(name).try_read_for(limit).await.expect("acquire")),
             Kind::Writer => drop(locks.rw_lock(name).try_write_for(limit).await.expect("acquire")),
             Kind::Upgradeable => drop(locks.rw_lock(name).try_upgradeable_read_for(limit).await.expect("acquire")),
-            Kind::Permit(permits) => drop(locks.semaphore(name, permits).try_acquire_for(limit).await.expect("acquire")),
+            Kind::Permit(permits) => {
+                drop(locks.semaphore(name, permits).try_acquire_for(limit).await.expect("acquire"))
+            }
             Kind::All(others) => {
                 let names = others.iter().chain([&name]);
                 drop(locks.try_acquire_all_for(names, limit).await.expect("acquire"));
@@ -148,7 +150,8 @@ fn storm_of_releases(ctx: &Ctx) {
 fn storm_of_waiters(ctx: &Ctx) {
     let (one, other, name) = (ctx.client(), ctx.client(), ctx.mutex_name());
     let hold = one.mutex(&name).take();
-    let mut waiters: Vec<_> = (0..60).map(|i| if i % 3 == 0 { &other } else { &one }.mutex(&name).start(Wait::Forever)).collect();
+    let mut waiters: Vec<_> =
+        (0..60).map(|i| if i % 3 == 0 { &other } else { &one }.mutex(&name).start(Wait::Forever)).collect();
     std::thread::sleep(crate::surface::SETTLE);
     // Some leave the queue while it moves, at the head, in the middle and at the end.
     let mut hold = Some(hold);

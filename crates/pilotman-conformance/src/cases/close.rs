@@ -56,7 +56,11 @@ fn drains_what_was_dropped(ctx: &Ctx) {
     client.close();
     // After the close, not some time later.
     for name in &names {
-        other.mutex(name).try_now().unwrap_or_else(|| panic!("close returned before {name:?} was given back")).release();
+        other
+            .mutex(name)
+            .try_now()
+            .unwrap_or_else(|| panic!("close returned before {name:?} was given back"))
+            .release();
     }
 }
 

@@ -15,7 +15,12 @@ pub(super) const CASES: &[Case] = &[
     plain("inspect", "a_free_name_has_no_holder", &["mutex", "inspect"], a_free_name_has_no_holder),
     plain("inspect", "list_has_what_is_held", &["mutex", "list"], list_has_what_is_held),
     exclusive("inspect", "force_release_breaks_a_hold", &["force_release"], force_release_breaks_a_hold),
-    plain("inspect", "force_release_tells_the_holder", &["mutex", "force_release", "loss"], force_release_tells_the_holder),
+    plain(
+        "inspect",
+        "force_release_tells_the_holder",
+        &["mutex", "force_release", "loss"],
+        force_release_tells_the_holder,
+    ),
     plain("inspect", "force_release_lets_a_waiter_in", &["mutex", "force_release"], force_release_lets_a_waiter_in),
     plain("inspect", "force_release_of_a_free_name", &["mutex", "force_release"], force_release_of_a_free_name),
 ];

@@ -14,10 +14,23 @@ pub(super) const CASES: &[Case] = &[
     exclusive("lease", "is_renewed_while_held", &["lease"], is_renewed_while_held),
     plain("lease", "loss_is_told_before_others_hold", &["mutex", "lease", "loss"], loss_is_told_before_others_hold),
     plain("lease", "a_transient_failure_loses_nothing", &["mutex", "lease"], a_transient_failure_loses_nothing),
-    plain("lease", "a_renewal_never_recreates_a_hold", &["mutex", "lease", "loss", "lose"], a_renewal_never_recreates_a_hold),
+    plain(
+        "lease",
+        "a_renewal_never_recreates_a_hold",
+        &["mutex", "lease", "loss", "lose"],
+        a_renewal_never_recreates_a_hold,
+    ),
     plain("lease", "a_late_renewal_does_not_resurrect", &["mutex", "lease"], a_late_renewal_does_not_resurrect),
     plain("lease", "remaining_is_within_the_lease", &["mutex", "lease"], remaining_is_within_the_lease),
-    only(Forms::Async, plain("lease", "is_renewed_while_the_callers_runtime_is_blocked", &["mutex", "lease"], is_renewed_while_the_callers_runtime_is_blocked)),
+    only(
+        Forms::Async,
+        plain(
+            "lease",
+            "is_renewed_while_the_callers_runtime_is_blocked",
+            &["mutex", "lease"],
+            is_renewed_while_the_callers_runtime_is_blocked,
+        ),
+    ),
 ];
 
 /// With the case's lease. A list of mutexes takes no options.

@@ -13,7 +13,12 @@ pub(super) const CASES: &[Case] = &[
     exclusive("loss", "before_anybody_listened_is_told", &["loss", "lose"], before_anybody_listened_is_told),
     exclusive("loss", "is_not_told_after_a_release", &[], is_not_told_after_a_release),
     plain("loss", "release_while_watched", &["mutex"], release_while_watched),
-    plain("loss", "a_late_release_spares_the_next_holder", &["mutex", "loss", "lose"], a_late_release_spares_the_next_holder),
+    plain(
+        "loss",
+        "a_late_release_spares_the_next_holder",
+        &["mutex", "loss", "lose"],
+        a_late_release_spares_the_next_holder,
+    ),
     only(Forms::Async, plain("loss", "ends_the_work", &["mutex", "loss", "lose"], ends_the_work)),
     only(Forms::Blocking, plain("loss", "is_told_after_the_work", &["mutex", "loss", "lose"], is_told_after_the_work)),
     plain("loss", "work_without_loss_returns", &["mutex"], work_without_loss_returns),
@@ -35,7 +40,11 @@ fn is_told(ctx: &Ctx, x: Exclusive) {
     assert_eq!(hold.state(), HoldState::Lost);
     let error = hold.guard().ensure_held().unwrap_err();
     assert_eq!((error.kind(), error.loss()), (ErrorKind::Lost, Some(&reason)));
-    assert_eq!(hold.lost_within(Duration::from_millis(200)), Some(reason.clone()), "lost is final, and told to whoever asks");
+    assert_eq!(
+        hold.lost_within(Duration::from_millis(200)),
+        Some(reason.clone()),
+        "lost is final, and told to whoever asks"
+    );
     assert_eq!(hold.try_release().unwrap(), Release::AlreadyLost(reason));
     x.lock(&other, &name).take().release();
 }

@@ -17,7 +17,9 @@ pub(super) const CASES: &[Case] = &[
 fn case_matters(ctx: &Ctx, x: Exclusive) {
     let (one, other, base) = (ctx.client(), ctx.client(), ctx.name());
     let long = "x".repeat(990);
-    for (lower, upper) in [("a".to_owned(), "A".to_owned()), (format!("{long}a"), format!("{long}A")), ("é".into(), "É".into())] {
+    for (lower, upper) in
+        [("a".to_owned(), "A".to_owned()), (format!("{long}a"), format!("{long}A")), ("é".into(), "É".into())]
+    {
         let names = [format!("{base}{lower}"), format!("{base}{upper}")];
         let holds = names.each_ref().map(|name| {
             x.adopt(ctx, name);
@@ -52,12 +54,81 @@ fn ten_thousand_characters(ctx: &Ctx, x: Exclusive) {
 fn odd_names_are_different_locks(ctx: &Ctx, x: Exclusive) {
     let (one, other, base) = (ctx.client(), ctx.client(), ctx.name());
     const ODD: &[&str] = &[
-        "", " ", ".", "..", "/", "//", "/.", "/..", "\\", "\\\\", "a/b", "a\\b", "a:b", "%2F", "%", "%%", "*", "?", "<", ">", "|",
-        "\"", "'", "`", "$HOME", "~", "#", "&", "=", "+", "{tag}", "}{", "[0]", "\t", "\n", "\r\n", "\u{1}", "\u{7f}", "CON", "nul",
-        ".lock", ".tmp", "é", "e\u{301}", "ß", "ss", "İ", "i", "ı", "I", "日本", "\u{202e}abc", "\u{200b}", "\u{feff}", "🚂", "\u{10ffff}",
-        ";", ",", "a b", "a  b", " a", "a ", "a.", "a..", "zookeeper", "-", "--", "_", "@", "!", "^", "😀\u{200d}",
+        "",
+        " ",
+        ".",
+        "..",
+        "/",
+        "//",
+        "/.",
+        "/..",
+        "\\",
+        "\\\\",
+        "a/b",
+        "a\\b",
+        "a:b",
+        "%2F",
+        "%",
+        "%%",
+        "*",
+        "?",
+        "<",
+        ">",
+        "|",
+        "\"",
+        "'",
+        "`",
+        "$HOME",
+        "~",
+        "#",
+        "&",
+        "=",
+        "+",
+        "{tag}",
+        "}{",
+        "[0]",
+        "\t",
+        "\n",
+        "\r\n",
+        "\u{1}",
+        "\u{7f}",
+        "CON",
+        "nul",
+        ".lock",
+        ".tmp",
+        "é",
+        "e\u{301}",
+        "ß",
+        "ss",
+        "İ",
+        "i",
+        "ı",
+        "I",
+        "日本",
+        "\u{202e}abc",
+        "\u{200b}",
+        "\u{feff}",
+        "🚂",
+        "\u{10ffff}",
+        ";",
+        ",",
+        "a b",
+        "a  b",
+        " a",
+        "a ",
+        "a.",
+        "a..",
+        "zookeeper",
+        "-",
+        "--",
+        "_",
+        "@",
+        "!",
+        "^",
+        "😀\u{200d}",
     ];
-    let names: Vec<_> = ODD.iter().map(|odd| format!("{base}{odd}")).chain(ODD[1..].iter().map(|odd| format!("{odd}{base}"))).collect();
+    let names: Vec<_> =
+        ODD.iter().map(|odd| format!("{base}{odd}")).chain(ODD[1..].iter().map(|odd| format!("{odd}{base}"))).collect();
     let holds: Vec<_> = names
         .iter()
         .map(|name| {
@@ -83,7 +154,8 @@ fn a_prefix_is_another_name(ctx: &Ctx) {
         })
         .collect();
     // Suffixes that a backend might add for its own purposes.
-    let suffixes = [".lock", ".token", ".gate", ".w", ".r", ":token", ":queue", "-too", ".0", ".1", "writer", "permit", "mutex"];
+    let suffixes =
+        [".lock", ".token", ".gate", ".w", ".r", ":token", ":queue", "-too", ".0", ".1", "writer", "permit", "mutex"];
     for suffix in suffixes {
         let name = format!("{base}{suffix}");
         ctx.watch(Kind::Mutex, &name);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{exclusive, plain};
 use crate::case::{Case, Exclusive};
 use crate::context::{Ctx, SOON};
-use crate::surface::{Client, Hold, Kind, SETTLE, Wait};
+use crate::surface::{Hold, Kind, SETTLE, Wait};
 
 pub(super) const CASES: &[Case] = &[
     exclusive("queue", "first_in_first_out_in_a_process", &[], first_in_first_out_in_a_process),
@@ -89,6 +89,9 @@ fn nobody_overtakes_a_waiter(ctx: &Ctx) {
 }
 
 fn others_get_a_turn(ctx: &Ctx) {
+    if ctx.capabilities.waiting == pilotman_core::Waiting::Poll {
+        return ctx.skip("who polls a busy lock may miss every moment in which it is free");
+    }
     let (busy, other, name) = (ctx.client(), ctx.client(), ctx.mutex_name());
     let (stop, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -119,13 +122,8 @@ fn others_get_a_turn(ctx: &Ctx) {
         }
         stop.store(true, Ordering::SeqCst);
         println!("the other client waited {worst} hand-offs at most");
-        // After 16 of them the lock is offered to all. Who watches may come too late for some offers, and who polls for
-        // many: then only the time counts.
-        let bound = match (ctx.capabilities.fifo, ctx.capabilities.waiting) {
-            (true, _) => 40,
-            (false, pilotman_core::Waiting::Poll) => usize::MAX,
-            (false, _) => 600,
-        };
+        // After 16 of them the lock is offered to all; without a queue at the backend the other one may miss a few.
+        let bound = if ctx.capabilities.fifo { 40 } else { 600 };
         assert!(worst <= bound, "{worst} hand-offs passed over a waiter of another client, at most {bound} may");
     });
 }
@@ -171,7 +169,9 @@ fn many_names_at_once(ctx: &Ctx) {
     let mut holds: Vec<Hold> = Vec::with_capacity(count);
     for batch in names.chunks(100) {
         let waiters: Vec<_> = match ctx.form {
-            crate::surface::Form::Async => batch.iter().map(|name| client.mutex(name).start(Wait::For(SOON * 3))).collect(),
+            crate::surface::Form::Async => {
+                batch.iter().map(|name| client.mutex(name).start(Wait::For(SOON * 3))).collect()
+            }
             crate::surface::Form::Blocking => Vec::new(),
         };
         match waiters.is_empty() {

@@ -12,11 +12,20 @@ use crate::surface::SETTLE;
 
 pub(super) const CASES: &[Case] = &[
     exclusive("runtime", "drop_in_a_plain_thread", &[], drop_in_a_plain_thread),
-    only(Forms::Async, plain("runtime", "drop_while_the_runtime_shuts_down", &["mutex"], drop_while_the_runtime_shuts_down)),
+    only(
+        Forms::Async,
+        plain("runtime", "drop_while_the_runtime_shuts_down", &["mutex"], drop_while_the_runtime_shuts_down),
+    ),
     only(Forms::Async, plain("runtime", "two_runtimes_share_locks", &["mutex"], two_runtimes_share_locks)),
     only(Forms::Async, plain("runtime", "a_runtime_without_timers_or_io", &["mutex"], a_runtime_without_timers_or_io)),
-    only(Forms::Async, plain("runtime", "a_blocked_runtime_is_no_obstacle", &["mutex"], a_blocked_runtime_is_no_obstacle)),
-    only(Forms::Async, plain("runtime", "blocking_calls_inside_a_runtime", &["mutex"], blocking_calls_inside_a_runtime)),
+    only(
+        Forms::Async,
+        plain("runtime", "a_blocked_runtime_is_no_obstacle", &["mutex"], a_blocked_runtime_is_no_obstacle),
+    ),
+    only(
+        Forms::Async,
+        plain("runtime", "blocking_calls_inside_a_runtime", &["mutex"], blocking_calls_inside_a_runtime),
+    ),
     plain("runtime", "locks_outlive_their_handles", &["mutex"], locks_outlive_their_handles),
     plain("runtime", "drop_while_panicking", &["mutex"], drop_while_panicking),
 ];
@@ -60,7 +69,8 @@ fn drop_while_the_runtime_shuts_down(ctx: &Ctx) {
 
 fn two_runtimes_share_locks(ctx: &Ctx) {
     let (client, name) = (ctx.client(), ctx.mutex_name());
-    let runtimes = [(); 2].map(|()| Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime"));
+    let runtimes =
+        [(); 2].map(|()| Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime"));
     let tasks: Vec<_> = (0..40)
         .map(|i| {
             let mutex = client.locks.mutex(&name);

@@ -54,7 +54,8 @@ fn a_blocked_writer_waits_for_all_readers(ctx: &Ctx) {
 fn blocked_readers_come_in_together(ctx: &Ctx) {
     let (one, other, name) = (ctx.client(), ctx.client(), ctx.name_of(Kind::Writer));
     let writer = one.writer(&name).take();
-    let waiting = [one.reader(&name).start_waiting(), one.reader(&name).start_waiting(), other.reader(&name).start_waiting()];
+    let waiting =
+        [one.reader(&name).start_waiting(), one.reader(&name).start_waiting(), other.reader(&name).start_waiting()];
     assert!(waiting.iter().all(|waiter| waiter.is_waiting()));
     writer.release();
     // All of them at once, none of which is released in between.

@@ -78,8 +78,7 @@ fn parallelism(ctx: &Ctx) {
     let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let start = Instant::now();
     std::thread::scope(|scope| {
-        let waiters: Vec<_> =
-            (0..100).map(|i| clients[i % 2].semaphore(&name, 10).start(Wait::Forever)).collect();
+        let waiters: Vec<_> = (0..100).map(|i| clients[i % 2].semaphore(&name, 10).start(Wait::Forever)).collect();
         for waiter in waiters {
             let (inside, most) = (&inside, &most);
             scope.spawn(move || {

@@ -14,7 +14,12 @@ pub(super) const CASES: &[Case] = &[
     plain("upgradeable", "upgrade_waits_for_readers", &["upgradeable"], upgrade_waits_for_readers),
     plain("upgradeable", "an_upgrade_keeps_new_readers_out", &["upgradeable"], an_upgrade_keeps_new_readers_out),
     plain("upgradeable", "a_second_upgrade_is_refused", &["upgradeable"], a_second_upgrade_is_refused),
-    plain("upgradeable", "an_upgrade_that_timed_out_leaves_a_read", &["upgradeable"], an_upgrade_that_timed_out_leaves_a_read),
+    plain(
+        "upgradeable",
+        "an_upgrade_that_timed_out_leaves_a_read",
+        &["upgradeable"],
+        an_upgrade_that_timed_out_leaves_a_read,
+    ),
     plain("upgradeable", "drop_releases_the_write", &["upgradeable"], drop_releases_the_write),
     plain("upgradeable", "upgrade_while_watched", &["upgradeable"], upgrade_while_watched),
     plain("upgradeable", "loss_after_an_upgrade", &["upgradeable", "loss", "lose"], loss_after_an_upgrade),

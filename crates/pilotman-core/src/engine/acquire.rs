@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::queue::Driver;
-use super::{Engine, Hold, Slot, Tenancy, driver};
+use super::{Hold, Slot, Tenancy, driver};
 use crate::backend::Outcome;
 use crate::clock::{Sleep, Time};
 use crate::metrics::Stopwatch;
@@ -36,9 +36,8 @@ impl From<Duration> for Wait {
     }
 }
 
-/// See the [module](self). Completes with `None` when the wait is over and the lock was not to be had.
+/// See the [module](self). It is for what [`Slot::attempt_here`] has not settled. Completes with `None` when the wait is over and the lock was not to be had.
 pub(crate) struct Acquire {
-    engine: Arc<Engine>,
     slot: Arc<Slot>,
     wait: Wait,
     state: State,
@@ -61,47 +60,24 @@ enum State {
 type Receiver = oneshot::Receiver<Result<Option<Tenancy>>>;
 
 impl Acquire {
-    pub(crate) fn new(engine: Arc<Engine>, slot: Arc<Slot>, wait: Wait) -> Self {
-        Self { engine, slot, wait, state: State::Start }
+    pub(crate) fn new(slot: Arc<Slot>, wait: Wait) -> Self {
+        Self { slot, wait, state: State::Start }
     }
 
-    /// Everything up to the first point where it would have to wait.
-    fn start(&mut self) -> Result<Poll<Option<Tenancy>>> {
-        let (engine, slot) = (&self.engine, &self.slot);
-        engine.check_open()?;
-        let waits = self.wait != Wait::No;
-        let local = engine.backend.local();
-        // A waiter of a remote backend goes through the driver at once: its attempt and its wait are one request.
-        let yields = waits && slot.yields_until(&*engine.clock).is_some();
-        let alone = (local.is_some() || !waits) && !yields && slot.queue().reserve();
-        if alone {
-            let Some(local) = local else {
-                let (sender, receiver) = oneshot::channel();
-                let attempt = driver::attempt_once(engine.clone(), slot.clone(), sender);
-                self.state = State::Attempting(receiver);
-                return engine.spawn(attempt).map(|()| Poll::Pending);
-            };
-            let sent = if slot.spec.lease.is_some() { engine.clock.now() } else { Time::ZERO };
-            let attempt = engine.attempt(slot, false);
-            match local.try_acquire(&attempt) {
-                Ok(Outcome::Granted(grant)) => {
-                    slot.labels.attempt("acquired");
-                    slot.queue().keep();
-                    return Hold::take(engine, slot, attempt, grant, sent).map(|tenancy| Poll::Ready(Some(tenancy)));
-                }
-                Ok(Outcome::Contended { .. }) => {
-                    slot.labels.attempt("contended");
-                    driver::after_reservation(engine, slot);
-                }
-                Err(error) => {
-                    slot.labels.attempt(error.kind().as_str());
-                    driver::after_reservation(engine, slot);
-                    return Err(slot.about(error));
-                }
+    /// Asks for the lock and makes ready to wait for the answer.
+    fn start(&mut self) -> Result<()> {
+        let slot = &self.slot;
+        let engine = &slot.engine;
+        if self.wait == Wait::No {
+            // Who stands in the way now stands in the way of the attempt.
+            let (sender, receiver) = oneshot::channel();
+            self.state = State::Attempting(receiver);
+            if !slot.queue().reserve() {
+                let _ = sender.send(Ok(None));
+                return Ok(());
             }
-        }
-        if !waits {
-            return Ok(Poll::Ready(None));
+            let spawned = engine.spawn(driver::attempt_once(slot.clone(), sender));
+            return spawned.inspect_err(|_| driver::after_reservation(slot));
         }
         let limit = match self.wait {
             Wait::For(limit) => Some(Sleep::new(engine.clock.clone(), limit)),
@@ -128,9 +104,9 @@ impl Acquire {
             slot.refuse(&closed);
         }
         if driver == Driver::Start {
-            driver::start(engine, slot);
+            driver::start(slot);
         }
-        Ok(Poll::Pending)
+        Ok(())
     }
 }
 
@@ -140,22 +116,15 @@ impl Future for Acquire {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         if let State::Start = this.state {
-            match this.start() {
-                Ok(Poll::Pending) => {}
-                Ok(Poll::Ready(done)) => {
-                    this.state = State::Done;
-                    return Poll::Ready(Ok(done));
-                }
-                Err(error) => {
-                    this.state = State::Done;
-                    return Poll::Ready(Err(error));
-                }
+            if let Err(error) = this.start() {
+                this.state = State::Done;
+                return Poll::Ready(Err(error));
             }
         }
         match &mut this.state {
             State::Queued { ticket, receiver, limit, since } => {
                 if let Poll::Ready(answer) = Pin::new(&mut *receiver).poll(cx) {
-                    this.slot.labels.waited(*since, &*this.engine.clock);
+                    this.slot.labels.waited(*since, &*this.slot.engine.clock);
                     this.state = State::Done;
                     return Poll::Ready(answer.unwrap_or_else(|_| Err(this.slot.about(gone()))));
                 }
@@ -167,7 +136,7 @@ impl Future for Acquire {
                 // A hold that was on its way at this very moment is as good as one that came before it.
                 receiver.close();
                 let answer = receiver.try_recv().unwrap_or(Ok(None));
-                this.slot.labels.waited(*since, &*this.engine.clock);
+                this.slot.labels.waited(*since, &*this.slot.engine.clock);
                 this.state = State::Done;
                 Poll::Ready(answer)
             }
@@ -195,7 +164,45 @@ impl Drop for Acquire {
     }
 }
 
+/// What an attempt on the caller's own thread came to.
+pub(crate) enum AtOnce {
+    Acquired(Tenancy),
+    /// Others have the lock or are before the caller.
+    Contended,
+    /// The backend can't be asked from here.
+    NotAsked,
+}
+
 impl Slot {
+    /// Attempts to acquire on this thread, if the backend is local. Who would wait if need be does not overtake others.
+    pub(crate) fn attempt_here(self: &Arc<Self>, wait: Wait) -> Result<AtOnce> {
+        let engine = &*self.engine;
+        engine.check_open()?;
+        let Some(local) = engine.backend.local() else { return Ok(AtOnce::NotAsked) };
+        let yields = wait != Wait::No && self.yields_until(&*engine.clock).is_some();
+        if yields || !self.queue().reserve() {
+            return Ok(AtOnce::Contended);
+        }
+        let sent = if self.spec.lease.is_some() { engine.clock.now() } else { Time::ZERO };
+        let attempt = engine.attempt(self, false);
+        match local.try_acquire(&attempt) {
+            Ok(Outcome::Granted(grant)) => {
+                self.labels.attempt("acquired");
+                Hold::take(self, attempt, grant, sent).map(AtOnce::Acquired)
+            }
+            Ok(Outcome::Contended { .. }) => {
+                self.labels.attempt("contended");
+                driver::after_reservation(self);
+                Ok(AtOnce::Contended)
+            }
+            Err(error) => {
+                self.labels.attempt(error.kind().as_str());
+                driver::after_reservation(self);
+                Err(self.about(error))
+            }
+        }
+    }
+
     fn cancel(&self, ticket: u64) {
         let (cancelled, empty) = {
             let mut queue = self.queue();

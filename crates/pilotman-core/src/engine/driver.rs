@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::queue::Driver;
 use super::select::{Either, either, within};
 use super::slot::Waiter;
-use super::{Engine, Hold, Slot, Tenancy};
+use super::{Hold, Slot, Tenancy};
 use crate::backend::{Attempt, Grant, Outcome, Watch};
 use crate::clock::{Sleep, Time};
 use crate::{Error, ErrorKind, Result, Waiting};
@@ -18,37 +18,37 @@ const POLL_FIRST: Duration = Duration::from_millis(10);
 const POLL_LONGEST: Duration = Duration::from_millis(500);
 
 /// Starts the driver of a slot whose queue said so.
-pub(super) fn start(engine: &Arc<Engine>, slot: &Arc<Slot>) {
-    let driver = Running { engine: engine.clone(), slot: slot.clone(), ended: false };
-    if let Err(error) = engine.spawn(driver.run()) {
+pub(super) fn start(slot: &Arc<Slot>) {
+    let driver = Running { slot: slot.clone(), ended: false };
+    if let Err(error) = slot.engine.spawn(driver.run()) {
         slot.queue().driver_died();
         slot.refuse(&error);
     }
 }
 
 /// To be called when a reservation led to nothing.
-pub(super) fn after_reservation(engine: &Arc<Engine>, slot: &Arc<Slot>) {
+pub(super) fn after_reservation(slot: &Arc<Slot>) {
     let driver = slot.queue().unreserve();
     if driver == Driver::Start {
-        start(engine, slot);
+        start(slot);
     }
 }
 
 /// One attempt on the I/O thread for a caller that does not wait.
-pub(super) async fn attempt_once(engine: Arc<Engine>, slot: Arc<Slot>, waiter: Waiter) {
+pub(super) async fn attempt_once(slot: Arc<Slot>, waiter: Waiter) {
+    let engine = &slot.engine;
     let attempt = engine.attempt(&slot, false);
     let sent = engine.clock.now();
-    let answer = match ask(&engine, &slot, &attempt).await {
+    let answer = match ask(&slot, &attempt).await {
         Ok(Outcome::Granted(grant)) => {
-            slot.queue().keep();
-            Hold::take(&engine, &slot, attempt, grant, sent).map(Some)
+            Hold::take(&slot, attempt, grant, sent).map(Some)
         }
         Ok(Outcome::Contended { .. }) => {
-            after_reservation(&engine, &slot);
+            after_reservation(&slot);
             Ok(None)
         }
         Err(error) => {
-            after_reservation(&engine, &slot);
+            after_reservation(&slot);
             Err(error)
         }
     };
@@ -57,7 +57,8 @@ pub(super) async fn attempt_once(engine: Arc<Engine>, slot: Arc<Slot>, waiter: W
 }
 
 /// One bounded attempt. After an error of unknown effect, what may have been granted is given back.
-async fn ask(engine: &Arc<Engine>, slot: &Slot, attempt: &Attempt) -> Result<Outcome> {
+async fn ask(slot: &Slot, attempt: &Attempt) -> Result<Outcome> {
+    let engine = &slot.engine;
     let limit = engine.operation_limit(slot.spec.lease);
     let outcome = match engine.backend.local() {
         Some(local) => local.try_acquire(attempt),
@@ -80,7 +81,6 @@ async fn ask(engine: &Arc<Engine>, slot: &Slot, attempt: &Attempt) -> Result<Out
 
 /// A driver that is running. If it ends out of turn (a panic, a runtime that is shut down), its waiters are told.
 struct Running {
-    engine: Arc<Engine>,
     slot: Arc<Slot>,
     ended: bool,
 }
@@ -99,11 +99,11 @@ impl Running {
                 self.ended = true;
                 return;
             }
-            if let Some(until) = self.slot.yields_until(&*self.engine.clock) {
-                Sleep::until(self.engine.clock.clone(), until).await;
+            if let Some(until) = self.slot.yields_until(&*self.slot.engine.clock) {
+                Sleep::until(self.slot.engine.clock.clone(), until).await;
             }
-            let attempt = self.engine.attempt(&self.slot, true);
-            let round = match self.engine.capabilities.waiting {
+            let attempt = self.slot.engine.attempt(&self.slot, true);
+            let round = match self.slot.engine.capabilities.waiting {
                 Waiting::Queue => self.enqueue(attempt).await,
                 Waiting::Watch | Waiting::Poll => self.repeat(attempt).await,
             };
@@ -117,7 +117,7 @@ impl Running {
 
     fn deliver(&self, attempt: Attempt, grant: Grant, sent: Time) {
         let waiter = self.slot.queue().grant();
-        let answer = Hold::take(&self.engine, &self.slot, attempt, grant, sent).map(Some);
+        let answer = Hold::take(&self.slot, attempt, grant, sent).map(Some);
         match waiter {
             // If the waiter is gone, the tenancy comes back and gives the hold to the next one.
             Some(waiter) => drop(waiter.send(answer)),
@@ -131,7 +131,8 @@ impl Running {
     }
 
     async fn enqueue(&self, attempt: Attempt) -> Result<Round> {
-        let (engine, slot) = (&self.engine, &self.slot);
+        let slot = &self.slot;
+        let engine = &slot.engine;
         let sent = engine.clock.now();
         let granted = {
             let mut granted = pin!(engine.backend.enqueue(&attempt));
@@ -164,12 +165,13 @@ impl Running {
 
     /// Attempt after attempt, when the watch says so or after a pause.
     async fn repeat(&self, attempt: Attempt) -> Result<Round> {
-        let (engine, slot) = (&self.engine, &self.slot);
+        let slot = &self.slot;
+        let engine = &slot.engine;
         let mut watch = self.watch(&attempt).await?;
         let mut pause = POLL_FIRST;
         loop {
             let sent = engine.clock.now();
-            let retry_after = match ask(engine, slot, &attempt).await {
+            let retry_after = match ask(slot, &attempt).await {
                 Ok(Outcome::Granted(grant)) => return Ok(Round::Granted(attempt, grant, sent)),
                 Ok(Outcome::Contended { retry_after }) => retry_after,
                 Err(error) => {
@@ -215,11 +217,11 @@ impl Running {
     }
 
     async fn watch(&self, attempt: &Attempt) -> Result<Option<Box<dyn Watch>>> {
-        if self.engine.capabilities.waiting != Waiting::Watch {
+        if self.slot.engine.capabilities.waiting != Waiting::Watch {
             return Ok(None);
         }
-        let limit = self.engine.operation_limit(self.slot.spec.lease);
-        let watch = within(&self.engine.clock, limit, self.engine.backend.watch(attempt)).await;
+        let limit = self.slot.engine.operation_limit(self.slot.spec.lease);
+        let watch = within(&self.slot.engine.clock, limit, self.slot.engine.backend.watch(attempt)).await;
         watch
             .unwrap_or_else(|| Err(Error::unavailable(format!("the backend gave no watch within {limit:?}"))))
             .map(Some)
@@ -230,7 +232,7 @@ impl Running {
         let longest = self.slot.spec.options.retry.unwrap_or(POLL_LONGEST);
         let first = POLL_FIRST.min(longest);
         let span = (last * 3).min(longest).saturating_sub(first).as_nanos().max(1) as u64;
-        first + Duration::from_nanos(self.engine.random.next() % span)
+        first + Duration::from_nanos(self.slot.engine.random.next() % span)
     }
 }
 
@@ -249,8 +251,9 @@ impl Drop for Running {
 }
 
 /// Gives a hold that comes back to the next waiter of this process.
-pub(super) fn hand_on(engine: &Arc<Engine>, tenancy: Tenancy, waiter: Waiter) {
+pub(super) fn hand_on(tenancy: Tenancy, waiter: Waiter) {
     let hold = tenancy.hold().clone();
+    let engine = hold.engine().clone();
     if !hold.needs_token() {
         return drop(waiter.send(Ok(Some(tenancy))));
     }

@@ -17,7 +17,6 @@ use crate::{Error, ErrorKind, Fencing, LossReason, Result};
 
 /// A hold of this process. It may have several tenants one after the other: each local hand-off begins a new tenancy.
 pub(crate) struct Hold {
-    engine: Arc<Engine>,
     slot: Arc<Slot>,
     holding: Arc<Holding>,
     /// The number of the tenancy that is current; a tenant with another number holds nothing any longer.
@@ -67,20 +66,14 @@ pub(crate) enum Ended {
 impl Hold {
     /// Makes a hold of what the backend granted to an attempt that was sent at `sent`. The slot's queue must have
     /// counted it already.
-    pub(super) fn take(
-        engine: &Arc<Engine>,
-        slot: &Arc<Slot>,
-        attempt: Attempt,
-        grant: Grant,
-        sent: Time,
-    ) -> Result<Tenancy> {
+    pub(super) fn take(slot: &Arc<Slot>, attempt: Attempt, grant: Grant, sent: Time) -> Result<Tenancy> {
+        let engine = &slot.engine;
         let token = grant.token;
         let deadline = match slot.spec.lease {
             Some(lease) => grant.valid_from.unwrap_or(sent).after(lease).before(drift(lease)),
             None => Time::NEVER,
         };
         let hold = Arc::new(Self {
-            engine: engine.clone(),
             slot: slot.clone(),
             holding: Arc::new(Holding { attempt, state: grant.state }),
             tenure: AtomicU32::new(0),
@@ -121,7 +114,7 @@ impl Hold {
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+        &self.slot.engine
     }
 
     pub(crate) fn holding(&self) -> &Arc<Holding> {
@@ -130,7 +123,7 @@ impl Hold {
 
     /// Whether each tenant gets a token.
     pub(super) fn needs_token(&self) -> bool {
-        self.slot.spec.options.token || self.engine.capabilities.fencing == Fencing::Free
+        self.slot.spec.options.token || self.slot.engine.capabilities.fencing == Fencing::Free
     }
 
     fn fate(&self) -> MutexGuard<'_, Fate> {
@@ -153,14 +146,14 @@ impl Hold {
             if at_risk {
                 tracing::warn!(
                     lock.name = self.slot.spec.target.name.as_str(),
-                    lock.backend = self.engine.kind,
+                    lock.backend = self.slot.engine.kind,
                     lock.remaining_ms = remaining.map(|remaining| remaining.as_millis() as u64),
                     "at risk: a renewal failed"
                 );
             } else {
                 tracing::info!(
                     lock.name = self.slot.spec.target.name.as_str(),
-                    lock.backend = self.engine.kind,
+                    lock.backend = self.slot.engine.kind,
                     "held safely again"
                 );
             }
@@ -170,7 +163,7 @@ impl Hold {
     /// The lease was renewed; it counts from `valid_from`.
     pub(super) fn extend(&self, valid_from: Time) {
         let Some(lease) = self.slot.spec.lease else { return };
-        let now = self.engine.clock.now();
+        let now = self.slot.engine.clock.now();
         let old = self.deadline();
         // What has ended stays ended, however late a good answer comes.
         if now >= old {
@@ -186,7 +179,7 @@ impl Hold {
     /// How long the hold lasts at least; `None`: it doesn't expire.
     pub(crate) fn remaining(&self) -> Option<Duration> {
         let deadline = self.deadline();
-        (deadline != Time::NEVER).then(|| deadline.since(self.engine.clock.now()))
+        (deadline != Time::NEVER).then(|| deadline.since(self.slot.engine.clock.now()))
     }
 
     /// The state as the tenant of number `tenure` sees it.
@@ -201,7 +194,7 @@ impl Hold {
                 return (HoldState::Lost, Some(reason.clone()));
             }
         }
-        if let Some(reason) = self.engine.backend.verify(&self.holding) {
+        if let Some(reason) = self.slot.engine.backend.verify(&self.holding) {
             self.lose(reason.clone(), None);
             return (HoldState::Lost, Some(reason));
         }
@@ -214,7 +207,7 @@ impl Hold {
     /// Marks the hold lost if its deadline has passed. Timers do this too; who asks need not wait for them.
     pub(super) fn expire_if_due(self: &Arc<Self>) {
         let deadline = self.deadline();
-        if deadline != Time::NEVER && self.engine.clock.now() >= deadline {
+        if deadline != Time::NEVER && self.slot.engine.clock.now() >= deadline {
             self.lose(LossReason::Expired, None);
         }
     }
@@ -233,7 +226,7 @@ impl Hold {
         self.slot.labels.lost(reason.as_str());
         tracing::warn!(
             lock.name = self.slot.spec.target.name.as_str(),
-            lock.backend = self.engine.kind,
+            lock.backend = self.slot.engine.kind,
             lock.primitive = self.slot.spec.target.primitive.as_str(),
             lock.loss = reason.as_str(),
             "lost"
@@ -252,8 +245,8 @@ impl Hold {
     /// Waits for the loss, for the tenant of this number. After a release it waits for ever.
     pub(crate) fn poll_lost(self: &Arc<Self>, tenure: u32, cx: &mut Context<'_>) -> Poll<LossReason> {
         if !self.observed.swap(true, Ordering::AcqRel) {
-            self.engine.report_to(self);
-            self.engine.backend.observe(&self.holding);
+            self.slot.engine.report_to(self);
+            self.slot.engine.backend.observe(&self.holding);
         }
         self.expire_if_due();
         let mut fate = self.fate();
@@ -271,32 +264,32 @@ impl Hold {
 
     fn unregister(&self) {
         if self.slot.spec.lease.is_some() {
-            self.engine.deadlines.forget(self);
-            self.engine.keeper.forget(self);
+            self.slot.engine.deadlines.forget(self);
+            self.slot.engine.keeper.forget(self);
         }
-        let reported = self.engine.backend.local().is_none()
+        let reported = self.slot.engine.backend.local().is_none()
             || self.slot.spec.lease.is_some()
             || self.observed.load(Ordering::Acquire);
         if reported {
-            self.engine.reported.lock().unwrap().remove(&self.id());
+            self.slot.engine.reported.lock().unwrap().remove(&self.id());
         }
     }
 
     /// The hold is no longer this process's.
     pub(super) fn returned(&self, others_wait: bool) {
-        self.engine.hold_ended();
+        self.slot.engine.hold_ended();
         if others_wait {
-            self.slot.let_others_go_first(&*self.engine.clock);
+            self.slot.let_others_go_first(&*self.slot.engine.clock);
         }
         let driver = self.slot.queue().returned();
         if driver == Driver::Start {
-            driver::start(&self.engine, &self.slot);
+            driver::start(&self.slot);
         }
     }
 
     /// Releases at the backend: at once if that is a local call, in the background otherwise.
     fn give_to_backend(self: &Arc<Self>, answer: bool) -> Ended {
-        if let Some(local) = self.engine.backend.local() {
+        if let Some(local) = self.slot.engine.backend.local() {
             return Ended::Now(self.finish(local.release(&self.holding)));
         }
         let (reply, ended) = if answer {
@@ -305,7 +298,7 @@ impl Hold {
         } else {
             (None, Ended::Now(Ok(Release::Released)))
         };
-        self.engine.releaser.release(self.clone(), reply);
+        self.slot.engine.releaser.release(self.clone(), reply);
         ended
     }
 
@@ -350,12 +343,12 @@ impl Tenancy {
         let spec = &hold.slot.spec;
         if let Some(limit) = spec.options.hold_at_most {
             let waker = Waker::from(Arc::new(Limit { hold: Arc::downgrade(hold), tenure: self.tenure }));
-            let alarm = hold.engine.clock.arm(hold.engine.clock.now().after(limit), waker);
+            let alarm = hold.slot.engine.clock.arm(hold.slot.engine.clock.now().after(limit), waker);
             hold.fate().limit = Some(alarm);
         }
         tracing::debug!(
             lock.name = spec.target.name.as_str(),
-            lock.backend = hold.engine.kind,
+            lock.backend = hold.slot.engine.kind,
             lock.primitive = spec.target.primitive.as_str(),
             lock.token = self.token,
             "acquired"
@@ -370,13 +363,13 @@ impl Tenancy {
     /// As [`Self::end`]; who wants no answer is spared its cost.
     fn give_back(&mut self, answer: bool) -> Ended {
         let Some(hold) = self.hold.take() else { return Ended::Now(Ok(Release::Released)) };
-        let engine = hold.engine.clone();
+        let slot = &*hold.slot;
+        let engine = &*slot.engine;
         if engine.is_forked() {
             // The hold is the parent's. Not even its memory may be freed: that could close what the parent shares.
             std::mem::forget(hold);
             return Ended::Now(Err(Error::new(ErrorKind::Closed, "the hold is the parent process's, not this one's")));
         }
-        let slot = hold.slot.clone();
         slot.labels.held(self.since, &*engine.clock);
         hold.expire_if_due();
         let begun = Stopwatch::start(&*engine.clock);
@@ -421,11 +414,10 @@ impl Tenancy {
             return hold.give_to_backend(answer);
         };
         drop(fate);
-        let token = self.token;
-        let tenancy = Tenancy { hold: Some(hold), tenure, token, since: begun };
-        tenancy.begin();
         slot.labels.handed_off(begun, &*engine.clock);
-        driver::hand_on(&engine, tenancy, waiter);
+        let tenancy = Tenancy { hold: Some(hold), tenure, token: self.token, since: begun };
+        tenancy.begin();
+        driver::hand_on(tenancy, waiter);
         Ended::Now(Ok(Release::Released))
     }
 }

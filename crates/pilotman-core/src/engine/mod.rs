@@ -37,7 +37,7 @@ mod releaser;
 pub(crate) mod select;
 mod slot;
 
-pub(crate) use acquire::{Acquire, Wait};
+pub(crate) use acquire::{Acquire, AtOnce, Wait};
 pub(crate) use hold::{Ended, Hold, Tenancy};
 pub(crate) use slot::Slot;
 

@@ -50,13 +50,9 @@ impl<W> Queue<W> {
         let free = self.waiting.is_empty() && !self.driving && self.out < self.limit;
         if free {
             self.out += 1;
+            self.hand_offs = 0;
         }
         free
-    }
-
-    /// The attempt for which [`Self::reserve`] was called led to a hold.
-    pub(crate) fn keep(&mut self) {
-        self.hand_offs = 0;
     }
 
     /// The attempt for which [`Self::reserve`] was called led to nothing.
@@ -153,7 +149,6 @@ mod tests {
     fn waiters_are_served_in_order_and_others_get_a_turn() {
         let mut queue = Queue::new(Some(1));
         assert!(queue.reserve());
-        queue.keep();
         for waiter in 0..40 {
             assert_eq!(queue.push(waiter).1, Driver::Leave, "a hold is out, so nobody may ask the backend");
         }

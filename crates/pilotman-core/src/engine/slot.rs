@@ -1,7 +1,7 @@
 //! One lock of this process: its queue, and what the backend prepared for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -29,7 +29,7 @@ pub(crate) struct Slot {
     yield_until: AtomicU64,
     /// Tells the driver that the queue has changed.
     pub(super) changed: Notify,
-    engine: Weak<Engine>,
+    pub(super) engine: Arc<Engine>,
 }
 
 impl Slot {
@@ -40,7 +40,7 @@ impl Slot {
             spec,
             yield_until: AtomicU64::new(0),
             changed: Notify::new(),
-            engine: Arc::downgrade(engine),
+            engine: engine.clone(),
         }
     }
 
@@ -69,11 +69,7 @@ impl Slot {
 
     /// Adds the lock and the backend to an error.
     pub(super) fn about(&self, error: Error) -> Error {
-        let error = error.with_lock(self.spec.target.name.as_str());
-        match self.engine.upgrade() {
-            Some(engine) => error.with_backend(engine.kind),
-            None => error,
-        }
+        error.with_lock(self.spec.target.name.as_str()).with_backend(self.engine.kind)
     }
 
     /// Ends all waits with an error.
@@ -89,8 +85,6 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(engine) = self.engine.upgrade() {
-            engine.forget_slot(&self.spec.target, &self.spec.options);
-        }
+        self.engine.forget_slot(&self.spec.target, &self.spec.options);
     }
 }

@@ -72,6 +72,10 @@ impl Entry<'_> {
     fn grant(&mut self, attempt: &Attempt, events: Events) -> Grant {
         let token = self.next_token();
         let expires = attempt.spec.lease.map_or(Time::NEVER, |lease| self.context.now.after(lease));
+        // Mostly there is one, and there may be many names.
+        if self.state.holders.is_empty() {
+            self.state.holders.reserve_exact(1);
+        }
         self.state.holders.push(Holding {
             id: attempt.id,
             primitive: attempt.spec.target.primitive,

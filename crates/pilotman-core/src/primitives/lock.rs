@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::fenced::Fenced;
 use super::guard::{Guard, Held};
 use super::run;
-use crate::engine::{Acquire, Engine, Slot, Tenancy, Wait};
+use crate::engine::{Acquire, AtOnce, Engine, Slot, Tenancy, Wait};
 use crate::{Error, ErrorKind, Fencing, LockOptions, Name, Primitive, Result, Target};
 
 /// A lock of any primitive under one name. Cheap to clone; clones are the same lock.
@@ -75,13 +75,12 @@ impl Lock {
         self.with_options(|options| options.hold_at_most = Some(limit))
     }
 
-    fn slot(&self) -> Result<Arc<Slot>> {
-        self.slot
-            .get_or_init(|| {
-                let target = self.target.clone()?;
-                self.engine.slot(target, self.options.clone())
-            })
-            .clone()
+    fn slot(&self) -> Result<&Arc<Slot>> {
+        let made = self.slot.get_or_init(|| {
+            let target = self.target.clone()?;
+            self.engine.slot(target, self.options.clone())
+        });
+        made.as_ref().map_err(Error::clone)
     }
 
     /// Checks name and options without asking the backend for anything.
@@ -91,13 +90,18 @@ impl Lock {
 
     pub(crate) async fn tenancy(&self, wait: Wait) -> Result<Option<Tenancy>> {
         let slot = self.slot()?;
+        match (slot.attempt_here(wait)?, wait) {
+            (AtOnce::Acquired(tenancy), _) => return Ok(Some(tenancy)),
+            (AtOnce::Contended, Wait::No) => return Ok(None),
+            (AtOnce::Contended | AtOnce::NotAsked, _) => {}
+        }
         let span = tracing::debug_span!(
             "acquire",
             lock.name = self.name(),
             lock.backend = self.engine.kind,
             lock.primitive = slot.spec.target.primitive.as_str(),
         );
-        Acquire::new(self.engine.clone(), slot, wait).instrument(span).await
+        Acquire::new(slot.clone(), wait).instrument(span).await
     }
 
     pub(crate) fn timed_out(&self, limit: Option<Duration>) -> Error {
