@@ -45,7 +45,8 @@ enum Defect {
 struct Broken {
     inner: MemoryBackend,
     defect: Defect,
-    count: AtomicU64,
+    /// Counts the attempts of all backends of one case.
+    count: Arc<AtomicU64>,
 }
 
 impl Broken {
@@ -70,7 +71,7 @@ impl Broken {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         match self.defect {
             Defect::NoExclusion => {}
-            Defect::RareDoubleGrant if count % 20 == 19 => {}
+            Defect::RareDoubleGrant if count % 8 == 7 => {}
             _ => return None,
         }
         Some(Grant { token: Some((1 << 40) + count), valid_from: None, state: None })
@@ -207,7 +208,8 @@ impl Backend for Broken {
 fn fails(defect: Defect, name: &str) -> bool {
     let variant = case::every().into_iter().find(|variant| variant.name == name);
     let variant = variant.unwrap_or_else(|| panic!("there is no case {name}"));
-    let connect = move |place: &str| Broken { inner: MemoryBackend::shared(place), defect, count: AtomicU64::new(0) };
+    let count = Arc::new(AtomicU64::new(0));
+    let connect = move |place: &str| Broken { inner: MemoryBackend::shared(place), defect, count: count.clone() };
     let under_test = Arc::new(UnderTest::new("broken", connect).short_lease(Duration::from_millis(500)));
     let case = std::thread::spawn(move || {
         let ctx = Ctx::new(under_test, format!("catches-{:016x}", random()), variant.form, &variant.name);
@@ -233,7 +235,7 @@ fn exclusion() {
 
 #[test]
 fn releases() {
-    check(Defect::NoRelease, &["async::timeouts::a_hung_server_does_not_hang_one_attempt"]);
+    check(Defect::NoRelease, &["async::mutex::basic", "blocking::mutex::a_waiter_gets_it"]);
     check(Defect::ReleasesOthers, &["async::loss::a_late_release_spares_the_next_holder"]);
 }
 

@@ -640,3 +640,20 @@ fn without_holds_and_waiters_nothing_happens() {
     world.advance(3600 * SECOND);
     assert_eq!(world.faults.log(), []);
 }
+
+#[test]
+fn an_attempt_right_after_an_acquire_is_made() {
+    // Real threads: the driver that has just delivered the first hold may not have ended yet.
+    let locks = Locks::new(Faulty::new(MemoryBackend::new()));
+    let lock = locks.rw_lock("a");
+    let mutex = locks.mutex("b");
+    for round in 0..3000 {
+        let first = pollster::block_on(lock.read()).unwrap();
+        let second = pollster::block_on(lock.try_read()).unwrap();
+        assert!(second.is_some(), "round {round}: a reader was refused beside a reader");
+        pollster::block_on(first.release()).unwrap();
+        let held = pollster::block_on(mutex.acquire()).unwrap();
+        pollster::block_on(held.release()).unwrap();
+        assert!(pollster::block_on(mutex.try_acquire()).unwrap().is_some(), "round {round}: a free mutex was refused");
+    }
+}

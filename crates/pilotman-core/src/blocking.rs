@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::backend::{Holder, Inspection};
 use crate::clock::Sleep;
 use crate::engine::select::{Either, either};
-use crate::{Capabilities, Error, ErrorKind, Held, HoldState, LossReason, Primitive, Release, Result};
+use crate::{Capabilities, Error, ErrorKind, Held, HoldState, LockOptions, LossReason, Primitive, Release, Result};
 
 mod cancel;
 mod guard;
@@ -92,6 +92,22 @@ impl Locks {
     /// See [`crate::Locks::semaphore`].
     pub fn semaphore(&self, name: impl AsRef<str>, permits: u32) -> Semaphore {
         Semaphore { inner: self.0.semaphore(name, permits), cancel: None }
+    }
+
+    /// See [`crate::Locks::lock`].
+    pub fn lock(&self, name: impl AsRef<str>, primitive: Primitive) -> Lock {
+        Lock { inner: self.0.lock(name, primitive), cancel: None }
+    }
+
+    /// See [`crate::Locks::with_options`].
+    #[must_use]
+    pub fn with_options(&self, options: LockOptions) -> Self {
+        Self(self.0.with_options(options))
+    }
+
+    /// See [`crate::Locks::default_options`].
+    pub fn default_options(&self) -> LockOptions {
+        self.0.default_options()
     }
 
     /// See [`crate::Locks::acquire_all`].

@@ -11,7 +11,7 @@ use crate::backend::{Backend, Holder, Inspection};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Wait};
 use crate::memory::MemoryBackend;
-use crate::primitives::{MultiGuard, Mutex, RwLock, Semaphore};
+use crate::primitives::{Lock, MultiGuard, Mutex, RwLock, Semaphore};
 use crate::random::{Random, SystemRandom};
 use crate::{Capabilities, Error, ErrorKind, LockOptions, Name, Primitive, Result, Target};
 
@@ -22,6 +22,7 @@ use crate::{Capabilities, Error, ErrorKind, LockOptions, Name, Primitive, Result
 #[derive(Clone)]
 pub struct Locks {
     engine: Arc<Engine>,
+    options: LockOptions,
 }
 
 /// Makes [`Locks`] on a backend, with other than the default surroundings.
@@ -63,7 +64,8 @@ impl LocksBuilder {
 
     /// Makes the locks. Nothing is connected yet.
     pub fn build(self) -> Locks {
-        Locks { engine: Engine::new(self.backend, self.clock, self.random, self.options, self.runtime) }
+        let engine = Engine::new(self.backend, self.clock, self.random, self.runtime);
+        Locks { engine, options: self.options }
     }
 }
 
@@ -106,17 +108,28 @@ impl Locks {
 
     /// A mutex. A bad name is an error of the first acquire.
     pub fn mutex(&self, name: impl AsRef<str>) -> Mutex {
-        Mutex::new(&self.engine, name.as_ref())
+        Mutex::new(&self.engine, &self.options, name.as_ref())
     }
 
     /// A reader-writer lock. A bad name is an error of the first acquire.
     pub fn rw_lock(&self, name: impl AsRef<str>) -> RwLock {
-        RwLock::new(&self.engine, name.as_ref())
+        RwLock::new(&self.engine, &self.options, name.as_ref())
     }
 
     /// A semaphore with this many permits. A bad name, or no permits at all, is an error of the first acquire.
     pub fn semaphore(&self, name: impl AsRef<str>, permits: u32) -> Semaphore {
-        Semaphore::new(&self.engine, name.as_ref(), permits)
+        Semaphore::new(&self.engine, &self.options, name.as_ref(), permits)
+    }
+
+    /// A lock of a primitive that is chosen at run time.
+    pub fn lock(&self, name: impl AsRef<str>, primitive: Primitive) -> Lock {
+        Lock::new(&self.engine, &self.options, name.as_ref(), Ok(primitive))
+    }
+
+    /// These same locks, but with other options for those that name none of their own.
+    #[must_use]
+    pub fn with_options(&self, options: LockOptions) -> Self {
+        Self { engine: self.engine.clone(), options }
     }
 
     /// Acquires several mutexes: sorted by the bytes of their names and without duplicates, so that two callers can't
@@ -138,7 +151,8 @@ impl Locks {
         I: IntoIterator + Send,
         I::Item: AsRef<str>,
     {
-        let all = crate::primitives::acquire_all(self.engine.clone(), names, Wait::Forever).await?;
+        let all =
+            crate::primitives::acquire_all(self.engine.clone(), self.options.clone(), names, Wait::Forever).await?;
         all.ok_or_else(|| Error::new(ErrorKind::Internal, "a wait without limit has ended"))
     }
 
@@ -160,7 +174,7 @@ impl Locks {
         I: IntoIterator + Send,
         I::Item: AsRef<str>,
     {
-        crate::primitives::acquire_all(self.engine.clone(), names, Wait::No).await
+        crate::primitives::acquire_all(self.engine.clone(), self.options.clone(), names, Wait::No).await
     }
 
     /// Acquires several mutexes, waiting for all of them together at most this long; `None` if that was not enough.
@@ -181,7 +195,7 @@ impl Locks {
         I: IntoIterator + Send,
         I::Item: AsRef<str>,
     {
-        crate::primitives::acquire_all(self.engine.clone(), names, limit.into()).await
+        crate::primitives::acquire_all(self.engine.clone(), self.options.clone(), names, limit.into()).await
     }
 
     /// The backend's technology, such as `"redis"`.
@@ -196,7 +210,7 @@ impl Locks {
 
     /// The options of locks that name none of their own.
     pub fn default_options(&self) -> LockOptions {
-        self.engine.defaults.clone()
+        self.options.clone()
     }
 
     fn target(&self, name: &str, primitive: Primitive) -> Result<Target> {

@@ -177,18 +177,21 @@ fn dropped_before_the_first_poll(ctx: &Ctx, x: Exclusive) {
 }
 
 fn parallelism(ctx: &Ctx, x: Exclusive) {
-    let (clients, name): ([Client; 2], _) = ([ctx.client(), ctx.client()], x.name(ctx));
+    // Many clients, so that it is the backend that decides and not the queue of one process.
+    let clients: Vec<Client> = (0..20).map(|_| ctx.client()).collect();
+    let name = x.name(ctx);
     let (inside, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let start = Instant::now();
     std::thread::scope(|scope| {
         // Each waiter has a lock object of its own; the holds are worked with on a few threads.
-        let waiters: Vec<_> = (0..100).map(|i| x.lock(&clients[i % 2], &name).start(Wait::Forever)).collect();
+        let waiters: Vec<_> =
+            (0..100).map(|i| x.lock(&clients[i % clients.len()], &name).start(Wait::Forever)).collect();
         for waiter in waiters {
             let (inside, done) = (inside.clone(), done.clone());
             scope.spawn(move || {
                 let (hold, _) = waiter.hold_within(Duration::from_secs(60));
                 assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders at once");
-                std::thread::yield_now();
+                std::thread::sleep(Duration::from_micros(300));
                 inside.fetch_sub(1, Ordering::SeqCst);
                 done.fetch_add(1, Ordering::SeqCst);
                 hold.release();

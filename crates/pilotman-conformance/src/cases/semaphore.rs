@@ -74,11 +74,13 @@ fn many_permits_and_a_long_name(ctx: &Ctx) {
 }
 
 fn parallelism(ctx: &Ctx) {
-    let (clients, name) = ([ctx.client(), ctx.client()], ctx.name_of(Kind::Permit(10)));
+    let clients: Vec<_> = (0..20).map(|_| ctx.client()).collect();
+    let name = ctx.name_of(Kind::Permit(10));
     let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let start = Instant::now();
     std::thread::scope(|scope| {
-        let waiters: Vec<_> = (0..100).map(|i| clients[i % 2].semaphore(&name, 10).start(Wait::Forever)).collect();
+        let waiters: Vec<_> =
+            (0..100).map(|i| clients[i % clients.len()].semaphore(&name, 10).start(Wait::Forever)).collect();
         for waiter in waiters {
             let (inside, most) = (&inside, &most);
             scope.spawn(move || {

@@ -40,9 +40,7 @@ pub(super) async fn attempt_once(slot: Arc<Slot>, waiter: Waiter) {
     let attempt = engine.attempt(&slot, false);
     let sent = engine.clock.now();
     let answer = match ask(&slot, &attempt).await {
-        Ok(Outcome::Granted(grant)) => {
-            Hold::take(&slot, attempt, grant, sent).map(Some)
-        }
+        Ok(Outcome::Granted(grant)) => Hold::take(&slot, attempt, grant, sent).map(Some),
         Ok(Outcome::Contended { .. }) => {
             after_reservation(&slot);
             Ok(None)

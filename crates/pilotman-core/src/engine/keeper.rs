@@ -86,8 +86,7 @@ impl Keeper {
         if let Some(engine) = self.engine.upgrade() {
             for (lease, batch) in batches {
                 // A task each: a renewal that hangs holds up no other.
-                let span =
-                    tracing::debug_span!("renew", lock.backend = engine.kind, lock.count = batch.len(), lock.lease = ?lease);
+                let span = tracing::debug_span!("renew", lock.backend = engine.kind, lock.count = batch.len(), lock.lease = ?lease);
                 if let Err(error) = engine.spawn(renew(engine.clone(), lease, batch).instrument(span)) {
                     tracing::error!(%error, "leases can't be renewed");
                 }

@@ -53,7 +53,6 @@ pub(crate) struct Engine {
     pub(crate) capabilities: Capabilities,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
-    pub(crate) defaults: LockOptions,
     runtime: Option<Handle>,
     slots: Mutex<HashMap<(Target, LockOptions), Weak<Slot>>>,
     /// Holds about which the backend may report, by id.
@@ -75,7 +74,6 @@ impl Engine {
         backend: Arc<dyn Backend>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-        defaults: LockOptions,
         runtime: Option<Handle>,
     ) -> Arc<Self> {
         crate::fork::count();
@@ -88,7 +86,6 @@ impl Engine {
             releaser: releaser::Releaser::new(this.clone()),
             clock,
             random,
-            defaults,
             runtime,
             slots: Mutex::default(),
             reported: Mutex::default(),

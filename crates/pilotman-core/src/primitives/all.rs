@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::guard::{Guard, HoldState, Release};
 use super::lock::Mutex;
 use crate::engine::{Engine, Wait};
-use crate::{Error, LossReason, Result};
+use crate::{Error, LockOptions, LossReason, Result};
 
 /// Several mutexes, held together. Dropping it gives all of them back, in reverse order.
 #[derive(Debug)]
@@ -56,6 +56,18 @@ impl MultiGuard {
     }
 
     /// Completes when the first of them is lost, with its name and the reason. Never completes after a release.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only looks.
+    ///
+    /// # Cost
+    ///
+    /// As [`Guard::lost`], for each.
     pub fn lost(&self) -> impl Future<Output = (String, LossReason)> + Send + 'static {
         let mut all: Vec<_> =
             self.guards.iter().map(|guard| (guard.name().to_owned(), Box::pin(guard.lost()))).collect();
@@ -102,14 +114,19 @@ impl Drop for MultiGuard {
 }
 
 /// Acquires all, sorted and without duplicates, within one time limit. What was acquired is given back if one fails.
-pub(crate) async fn acquire_all<I>(engine: Arc<Engine>, names: I, wait: Wait) -> Result<Option<MultiGuard>>
+pub(crate) async fn acquire_all<I>(
+    engine: Arc<Engine>,
+    options: LockOptions,
+    names: I,
+    wait: Wait,
+) -> Result<Option<MultiGuard>>
 where
     I: IntoIterator + Send,
     I::Item: AsRef<str>,
 {
     let mutexes: Vec<_> = {
         let names: BTreeSet<String> = names.into_iter().map(|name| name.as_ref().to_owned()).collect();
-        names.iter().map(|name| Mutex::new(&engine, name)).collect()
+        names.iter().map(|name| Mutex::new(&engine, &options, name)).collect()
     };
     if mutexes.is_empty() {
         return Err(

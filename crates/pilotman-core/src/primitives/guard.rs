@@ -93,6 +93,18 @@ impl Guard {
 
     /// Completes when the lock is lost, with the reason; for leases before anyone else can hold it. Never completes
     /// after a release. The future is independent of the guard.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only looks.
+    ///
+    /// # Cost
+    ///
+    /// Nothing is sent. Where losses have to be watched for (files), the watch begins when it is first polled.
     pub fn lost(&self) -> Lost {
         self.held().lost()
     }

@@ -29,12 +29,12 @@ pub struct Lock {
 }
 
 impl Lock {
-    pub(crate) fn new(engine: &Arc<Engine>, name: &str, primitive: Result<Primitive>) -> Self {
+    pub(crate) fn new(engine: &Arc<Engine>, options: &LockOptions, name: &str, primitive: Result<Primitive>) -> Self {
         let target = Name::new(name).and_then(|name| Ok(Target { name, primitive: primitive? }));
         Self {
             engine: engine.clone(),
             target: target.map_err(|error| error.with_lock(name).with_backend(engine.kind)),
-            options: engine.defaults.clone(),
+            options: options.clone(),
             slot: OnceLock::new(),
         }
     }
@@ -250,8 +250,8 @@ pub struct Semaphore {
 }
 
 impl Mutex {
-    pub(crate) fn new(engine: &Arc<Engine>, name: &str) -> Self {
-        Self(Lock::new(engine, name, Ok(Primitive::Mutex)))
+    pub(crate) fn new(engine: &Arc<Engine>, options: &LockOptions, name: &str) -> Self {
+        Self(Lock::new(engine, options, name, Ok(Primitive::Mutex)))
     }
 
     /// See [`Lock::lease`].
@@ -274,11 +274,11 @@ impl Mutex {
 }
 
 impl Semaphore {
-    pub(crate) fn new(engine: &Arc<Engine>, name: &str, permits: u32) -> Self {
+    pub(crate) fn new(engine: &Arc<Engine>, options: &LockOptions, name: &str, permits: u32) -> Self {
         let primitive = NonZeroU32::new(permits)
             .map(Primitive::Permit)
             .ok_or_else(|| Error::misconfigured("a semaphore needs at least one permit"));
-        Self { lock: Lock::new(engine, name, primitive), permits }
+        Self { lock: Lock::new(engine, options, name, primitive), permits }
     }
 
     /// How many permits there are.

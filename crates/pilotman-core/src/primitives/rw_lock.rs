@@ -25,8 +25,8 @@ pub struct RwLock {
 }
 
 impl RwLock {
-    pub(crate) fn new(engine: &Arc<Engine>, name: &str) -> Self {
-        let side = |primitive| Lock::new(engine, name, Ok(primitive));
+    pub(crate) fn new(engine: &Arc<Engine>, options: &LockOptions, name: &str) -> Self {
+        let side = |primitive| Lock::new(engine, options, name, Ok(primitive));
         Self {
             read: side(Primitive::Read),
             upgradeable: side(Primitive::UpgradeableRead),

@@ -12,6 +12,9 @@ pub(crate) mod file;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
 
+/// Makes a backend of an address.
+pub(crate) type Open = fn(&mut Address) -> Result<Arc<dyn Backend>>;
+
 /// One backend technology and the schemes of its URLs.
 pub(crate) struct Scheme {
     pub(crate) kind: &'static str,
@@ -19,7 +22,7 @@ pub(crate) struct Scheme {
     pub(crate) example: &'static str,
     pub(crate) feature: &'static str,
     /// Makes a backend of an address; `None` if this build doesn't have it.
-    pub(crate) open: Option<fn(&mut Address) -> Result<Arc<dyn Backend>>>,
+    pub(crate) open: Option<Open>,
 }
 
 /// Every technology that the library knows, in this build or not.
@@ -53,7 +56,7 @@ pub(crate) fn known_schemes() -> Vec<String> {
 }
 
 /// Finds who opens URLs of this scheme.
-pub(crate) fn check(scheme: &str) -> Result<fn(&mut Address) -> Result<Arc<dyn Backend>>> {
+pub(crate) fn check(scheme: &str) -> Result<Open> {
     let known = known_schemes().join(", ");
     match ALL.iter().find(|candidate| candidate.schemes.contains(&scheme)) {
         Some(Scheme { open: Some(open), .. }) => Ok(*open),
