@@ -109,6 +109,11 @@ impl UpgradeableGuard {
     pub fn release(self) -> Result<Release> {
         block_on(self.0.release())
     }
+
+    /// Waits for the loss of the lock, at most this long.
+    pub fn lost_within(&self, limit: Duration) -> Option<LossReason> {
+        lost_within(&self.0, limit)
+    }
 }
 
 impl Deref for UpgradeableGuard {

@@ -13,9 +13,8 @@ use crate::backend::{Attempt, Grant, Outcome, Watch};
 use crate::clock::{Sleep, Time};
 use crate::{Error, ErrorKind, Result, Waiting};
 
-/// The first and, unless the options say otherwise, the longest pause between attempts where waiting is polling.
+/// The first pause between attempts where waiting is polling.
 const POLL_FIRST: Duration = Duration::from_millis(10);
-const POLL_LONGEST: Duration = Duration::from_millis(500);
 
 /// Starts the driver of a slot whose queue said so.
 pub(super) fn start(slot: &Arc<Slot>) {
@@ -165,12 +164,22 @@ impl Running {
     async fn repeat(&self, attempt: Attempt) -> Result<Round> {
         let slot = &self.slot;
         let engine = &slot.engine;
-        let mut watch = self.watch(&attempt).await?;
+        // A local attempt has just been made; a remote one is worth making before anything is set up to wait.
+        let mut watch = match engine.backend.local() {
+            Some(_) => self.watch(&attempt).await?,
+            None => None,
+        };
+        let watches = engine.capabilities.waiting == Waiting::Watch;
         let mut pause = POLL_FIRST;
         loop {
             let sent = engine.clock.now();
             let retry_after = match ask(slot, &attempt).await {
                 Ok(Outcome::Granted(grant)) => return Ok(Round::Granted(attempt, grant, sent)),
+                // What changed before the watch was there is not told by it.
+                Ok(Outcome::Contended { .. }) if watches && watch.is_none() => {
+                    watch = self.watch(&attempt).await.inspect_err(|_| engine.releaser.abandon(attempt.clone()))?;
+                    continue;
+                }
                 Ok(Outcome::Contended { retry_after }) => retry_after,
                 Err(error) => {
                     // Even if this attempt did nothing, the wait may have left something: a gate, a place in a queue.
@@ -227,7 +236,7 @@ impl Running {
 
     /// Decorrelated jitter: between the first pause and three times the last one, up to the longest.
     fn next_pause(&self, last: Duration) -> Duration {
-        let longest = self.slot.spec.options.retry.unwrap_or(POLL_LONGEST);
+        let longest = self.slot.longest_pause();
         let first = POLL_FIRST.min(longest);
         let span = (last * 3).min(longest).saturating_sub(first).as_nanos().max(1) as u64;
         first + Duration::from_nanos(self.slot.engine.random.next() % span)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::queue::Driver;
+use super::queue::{Back, Driver};
 use super::{Engine, Slot, driver};
 use crate::backend::{Attempt, AttemptId, Grant, Holding, Released};
 use crate::clock::{Alarm, Time};
@@ -82,7 +82,6 @@ impl Hold {
             observed: AtomicBool::new(false),
             fate: Mutex::default(),
         });
-        engine.holds.fetch_add(1, Ordering::AcqRel);
         if engine.backend.local().is_none() || slot.spec.lease.is_some() {
             engine.report_to(&hold);
         }
@@ -235,7 +234,7 @@ impl Hold {
         self.unregister();
         if reason == LossReason::HoldLimit {
             // Told first, given back second.
-            self.give_to_backend(false);
+            self.give_to_backend(false, false);
         } else {
             // The tenant may not know yet, but others of this process may stand in line for the successor.
             self.returned(false);
@@ -277,20 +276,20 @@ impl Hold {
 
     /// The hold is no longer this process's.
     pub(super) fn returned(&self, others_wait: bool) {
-        self.slot.engine.hold_ended();
         if others_wait {
             self.slot.let_others_go_first(&*self.slot.engine.clock);
         }
         let driver = self.slot.queue().returned();
+        self.slot.engine.hold_ended();
         if driver == Driver::Start {
             driver::start(&self.slot);
         }
     }
 
     /// Releases at the backend: at once if that is a local call, in the background otherwise.
-    fn give_to_backend(self: &Arc<Self>, answer: bool) -> Ended {
+    fn give_to_backend(self: &Arc<Self>, answer: bool, accounted: bool) -> Ended {
         if let Some(local) = self.slot.engine.backend.local() {
-            return Ended::Now(self.finish(local.release(&self.holding)));
+            return Ended::Now(self.finish(local.release(&self.holding), accounted));
         }
         let (reply, ended) = if answer {
             let (reply, receiver) = oneshot::channel();
@@ -303,7 +302,7 @@ impl Hold {
     }
 
     /// The backend has answered a release, for good or ill.
-    pub(super) fn finish(self: &Arc<Self>, released: Result<Released>) -> Result<Release> {
+    pub(super) fn finish(self: &Arc<Self>, released: Result<Released>, accounted: bool) -> Result<Release> {
         let others_wait = matches!(released, Ok(Released::Free { others_wait: true }));
         let answer = match released {
             Ok(Released::Free { .. }) => Ok(Release::Released),
@@ -315,7 +314,14 @@ impl Hold {
                 Err(error)
             }
         };
-        self.returned(others_wait);
+        if !accounted {
+            self.returned(others_wait);
+            return answer;
+        }
+        if others_wait {
+            self.slot.let_others_go_first(&*self.slot.engine.clock);
+        }
+        self.slot.engine.hold_ended();
         answer
     }
 }
@@ -390,28 +396,33 @@ impl Tenancy {
         }
         let tenure = self.tenure.wrapping_add(1);
         let healthy = !hold.at_risk.load(Ordering::Acquire);
-        let next = if healthy {
+        let back = {
             let mut queue = slot.queue();
-            let next = queue.hand_on();
-            if next.is_some() && !queue.wanted() {
+            let back = match (healthy, engine.backend.local()) {
+                (false, _) => Back::GiveBack,
+                (true, Some(_)) => queue.hand_on_or_return(),
+                (true, None) => queue.hand_on().map_or(Back::GiveBack, Back::HandOn),
+            };
+            if matches!(back, Back::HandOn(_)) && !queue.wanted() {
                 slot.changed.notify_one();
             }
-            next
-        } else {
-            None
+            back
         };
         hold.tenure.store(tenure, Ordering::Release);
         tracing::debug!(
             lock.name = slot.spec.target.name.as_str(),
             lock.backend = engine.kind,
-            lock.local_hand_off = next.is_some(),
+            lock.local_hand_off = matches!(back, Back::HandOn(_)),
             "released"
         );
-        let Some(waiter) = next else {
-            fate.released = true;
-            drop(fate);
-            hold.unregister();
-            return hold.give_to_backend(answer);
+        let waiter = match back {
+            Back::HandOn(waiter) => waiter,
+            Back::GiveBack | Back::Returned => {
+                fate.released = true;
+                drop(fate);
+                hold.unregister();
+                return hold.give_to_backend(answer, matches!(back, Back::Returned));
+            }
         };
         drop(fate);
         slot.labels.handed_off(begun, &*engine.clock);

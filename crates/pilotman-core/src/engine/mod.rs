@@ -15,7 +15,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -61,8 +61,6 @@ pub(crate) struct Engine {
     keeper: Arc<keeper::Keeper>,
     releaser: releaser::Releaser,
     closed: AtomicBool,
-    /// Holds that are out; the backend is closed with the last one.
-    holds: AtomicUsize,
     generation: u32,
     /// The unguessable half of attempt ids, drawn with the first attempt.
     id_prefix: OnceLock<u64>,
@@ -90,7 +88,6 @@ impl Engine {
             slots: Mutex::default(),
             reported: Mutex::default(),
             closed: AtomicBool::new(false),
-            holds: AtomicUsize::new(0),
             generation: crate::fork::generation(),
             id_prefix: OnceLock::new(),
             next_id: AtomicU64::new(0),
@@ -212,7 +209,7 @@ impl Engine {
                 "closed before everything was given back; the backend frees the rest itself, at the latest when its leases end"
             );
         }
-        if self.holds.load(Ordering::Acquire) == 0 {
+        if !self.has_holds() {
             select::within(&self.clock, CLOSE_LIMIT, self.close_backend()).await;
         }
     }
@@ -232,9 +229,15 @@ impl Engine {
         }
     }
 
+    /// Whether any hold of this process is out.
+    fn has_holds(&self) -> bool {
+        let slots: Vec<_> = self.slots.lock().unwrap().values().filter_map(Weak::upgrade).collect();
+        slots.iter().any(|slot| slot.queue().out() > 0)
+    }
+
+    /// The backend of closed locks is closed with the last hold.
     fn hold_ended(self: &Arc<Self>) {
-        let last = self.holds.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && self.closed.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::Acquire) && !self.has_holds() {
             let backend = self.backend.clone();
             // With the runtime gone there are no connections left to close.
             let _ = self.spawn(async move { backend.close().await });

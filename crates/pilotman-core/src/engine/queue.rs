@@ -32,6 +32,17 @@ pub(crate) enum Driver {
     Leave,
 }
 
+/// What becomes of a hold that comes back.
+#[derive(Debug)]
+pub(crate) enum Back<W> {
+    /// This waiter gets it.
+    HandOn(W),
+    /// The backend gets it, and [`Queue::returned`] has to be called then.
+    GiveBack,
+    /// The backend gets it, and that is accounted for.
+    Returned,
+}
+
 impl<W> Queue<W> {
     pub(crate) fn new(limit: Option<u32>) -> Self {
         Self {
@@ -47,7 +58,8 @@ impl<W> Queue<W> {
     /// Whether the caller may make an attempt of its own, past the driver: nobody is before it, and this process could
     /// have another hold. If so, it must call [`Self::keep`] or [`Self::unreserve`] afterwards.
     pub(crate) fn reserve(&mut self) -> bool {
-        let free = self.waiting.is_empty() && !self.driving && self.out < self.limit;
+        // A driver without a waiter is about to end.
+        let free = self.waiting.is_empty() && self.out < self.limit;
         if free {
             self.out += 1;
             self.hand_offs = 0;
@@ -102,8 +114,7 @@ impl<W> Queue<W> {
         self.waiting.pop_front().map(|(_, waiter)| waiter)
     }
 
-    /// A hold comes back in good order: who gets it without the backend being asked? `None`: give it back to the
-    /// backend, then call [`Self::returned`].
+    /// A hold comes back in good order: who gets it without the backend being asked?
     pub(crate) fn hand_on(&mut self) -> Option<W> {
         if self.hand_offs >= MAX_HAND_OFFS {
             return None;
@@ -111,6 +122,17 @@ impl<W> Queue<W> {
         let (_, waiter) = self.waiting.pop_front()?;
         self.hand_offs += 1;
         Some(waiter)
+    }
+
+    /// As [`Self::hand_on`]; if nobody waits at all, the hold counts as no longer this process's at once, and
+    /// [`Self::returned`] must not be called for it. For backends where giving back is a matter of microseconds, during
+    /// which an attempt of this process may find the lock taken.
+    pub(crate) fn hand_on_or_return(&mut self) -> Back<W> {
+        if self.waiting.is_empty() {
+            self.out -= 1;
+            return Back::Returned;
+        }
+        self.hand_on().map_or(Back::GiveBack, Back::HandOn)
     }
 
     /// A hold is no longer this process's.
@@ -134,8 +156,7 @@ impl<W> Queue<W> {
         self.waiting.len()
     }
 
-    /// How many holds and attempts are out. The engine needn't know; tests and models do.
-    #[cfg_attr(not(test), allow(dead_code))]
+    /// How many holds and attempts are out.
     pub(crate) fn out(&self) -> u32 {
         self.out
     }

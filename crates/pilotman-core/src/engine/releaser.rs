@@ -151,7 +151,7 @@ impl Releaser {
                         again.push((hold, None));
                     }
                     answer => {
-                        let answer = hold.finish(answer);
+                        let answer = hold.finish(answer, false);
                         if let Some(reply) = reply {
                             // Whoever dropped the release future doesn't want to know.
                             let _ = reply.send(answer);
@@ -193,7 +193,7 @@ impl Releaser {
         if let Err(error) = answer {
             match job {
                 Job::Release(hold, reply) => {
-                    let answer = hold.finish(Err(error));
+                    let answer = hold.finish(Err(error), false);
                     if let Some(reply) = reply {
                         let _ = reply.send(answer);
                     }

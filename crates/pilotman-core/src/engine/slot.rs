@@ -11,7 +11,7 @@ use super::{Engine, Tenancy};
 use crate::backend::Spec;
 use crate::clock::{Clock, Time};
 use crate::metrics::Labels;
-use crate::{Error, Result};
+use crate::{Error, Result, Waiting};
 
 /// Where a waiter gets what it waits for.
 pub(super) type Waiter = oneshot::Sender<Result<Option<Tenancy>>>;
@@ -19,6 +19,9 @@ pub(super) type Waiter = oneshot::Sender<Result<Option<Tenancy>>>;
 /// How long this process stands back when others were seen waiting for what it gave back. A waiter that is woken needs a
 /// tenth of that; without the pause, who releases and comes again at once would always be faster.
 const YIELD: Duration = Duration::from_millis(1);
+
+/// Where waiting is polling, the longest pause unless the options say otherwise.
+const POLL_LONGEST: Duration = Duration::from_millis(500);
 
 /// See the [module](self). Shared by all handles of one name with equal options; forgotten with the last of them.
 pub(crate) struct Slot {
@@ -51,7 +54,17 @@ impl Slot {
 
     /// Others were seen waiting when a hold was given back: they go first.
     pub(super) fn let_others_go_first(&self, clock: &dyn Clock) {
-        self.yield_until.store(clock.now().after(YIELD).as_nanos(), Ordering::Relaxed);
+        let pause = match self.engine.capabilities.waiting {
+            // They look again after this time at the latest.
+            Waiting::Poll => self.longest_pause(),
+            Waiting::Queue | Waiting::Watch => YIELD,
+        };
+        self.yield_until.store(clock.now().after(pause).as_nanos(), Ordering::Relaxed);
+    }
+
+    /// The longest pause between two attempts where waiting is polling.
+    pub(super) fn longest_pause(&self) -> Duration {
+        self.spec.options.retry.unwrap_or(POLL_LONGEST)
     }
 
     /// Until when others go first, if they do.

@@ -159,6 +159,10 @@ impl Entry<'_> {
         self.release(id);
     }
 
+    pub(super) fn holds(&self, id: AttemptId) -> bool {
+        self.state.holders.iter().any(|holder| holder.id == id)
+    }
+
     /// Whether there was such a holder.
     pub(super) fn release(&mut self, id: AttemptId) -> bool {
         let before = self.state.holders.len();

@@ -232,6 +232,20 @@ impl Backend for MemoryBackend {
         })
     }
 
+    fn verify(&self, hold: &Holding) -> Option<LossReason> {
+        let now = self.environment().clock.now();
+        let key = Key::of(&hold.attempt.spec.target);
+        let held = self.space.with(&key, now, |entry| entry.holds(hold.attempt.id));
+        (!held).then_some(LossReason::Gone)
+    }
+
+    fn observe(&self, hold: &Arc<Holding>) {
+        // From now on a loss is reported when it happens; one that has happened already is not.
+        if let Some(reason) = self.verify(hold) {
+            self.environment().events.lost(hold.attempt.id, reason);
+        }
+    }
+
     fn inspect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Inspection>> {
         Box::pin(async move {
             let now = self.environment().clock.now();

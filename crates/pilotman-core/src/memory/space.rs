@@ -68,13 +68,11 @@ impl Space {
     pub(super) fn list(&self, now: Time) -> Vec<Inspection> {
         let mut entries = self.entries.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let context = Context { tokens: &self.tokens, now };
-        entries
-            .iter_mut()
-            .map(|(key, state)| {
-                let mut entry = Entry { state, context };
-                entry.settle();
-                entry.inspect(key.name.as_str(), now)
-            })
-            .collect()
+        entries.retain(|_, state| {
+            Entry { state, context }.settle();
+            !state.is_idle()
+        });
+        let inspect = |(key, state): (&Key, &mut State)| Entry { state, context }.inspect(key.name.as_str(), now);
+        entries.iter_mut().map(inspect).collect()
     }
 }
