@@ -77,7 +77,7 @@ impl Model {
     fn give_back(&self) {
         loop {
             let next = self.queue.lock().unwrap().hand_on();
-            let Some(slip) = next else {
+            let Some((_, slip)) = next else {
                 self.free();
                 let driver = self.queue.lock().unwrap().returned();
                 return self.drive_if(driver);
@@ -137,7 +137,7 @@ impl Model {
         loop {
             let next = self.queue.lock().unwrap().hand_on();
             match next {
-                Some(slip) if self.give(&slip) => return,
+                Some((_, slip)) if self.give(&slip) => return,
                 Some(_) => {}
                 None => {
                     self.free();

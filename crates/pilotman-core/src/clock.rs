@@ -43,9 +43,12 @@ impl Time {
         Self(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// This point, `by` earlier; the clock's start if that is later.
+    /// This point, `by` earlier; the clock's start if that is later, and [`Time::NEVER`] if it is that.
     #[must_use]
     pub fn before(self, by: Duration) -> Self {
+        if self == Self::NEVER {
+            return self;
+        }
         Self(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
@@ -151,7 +154,8 @@ impl Clock for ManualClock {
     }
 
     fn disarm(&self, alarm: Alarm) {
-        self.state.lock().unwrap().1.wakers.remove(&alarm);
+        let waker = self.state.lock().unwrap().1.wakers.remove(&alarm);
+        drop(waker);
     }
 }
 

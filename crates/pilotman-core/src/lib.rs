@@ -42,6 +42,7 @@ mod name;
 mod primitives;
 mod provider;
 pub mod random;
+mod sync;
 mod target;
 
 pub use capabilities::{Capabilities, Fencing, LeaseBounds, Waiting};

@@ -1,9 +1,12 @@
 //! Ends waits from another thread.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll};
+
+use crate::sync::{Wakers, lock, wake_all};
 
 /// Ends blocking waits from another thread. Clones are the same token; cancelling is final. It never affects a lock
 /// that is held.
@@ -13,7 +16,7 @@ pub struct CancelToken(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     cancelled: AtomicBool,
-    waiting: Mutex<Vec<Waker>>,
+    waiting: Mutex<Wakers>,
 }
 
 impl CancelToken {
@@ -25,8 +28,8 @@ impl CancelToken {
     /// Ends the waits that use this token, now and later.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::Release);
-        let waiting = std::mem::take(&mut *self.0.waiting.lock().unwrap());
-        waiting.into_iter().for_each(Waker::wake);
+        let waiting = lock(&self.0.waiting).take();
+        wake_all(waiting);
     }
 
     /// Whether it is cancelled.
@@ -35,16 +38,53 @@ impl CancelToken {
     }
 
     /// Completes when it is cancelled.
-    pub(super) fn cancelled(&self) -> impl Future<Output = ()> + Send + '_ {
-        std::future::poll_fn(|cx| {
-            let mut waiting = self.0.waiting.lock().unwrap();
-            if self.is_cancelled() {
-                return Poll::Ready(());
-            }
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
+    pub(super) fn cancelled(&self) -> Cancelled<'_> {
+        Cancelled { token: self, id: None }
+    }
+}
+
+/// See [`CancelToken::cancelled`].
+pub(super) struct Cancelled<'a> {
+    token: &'a CancelToken,
+    id: Option<u64>,
+}
+
+impl Future for Cancelled<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waiting = lock(&self.token.0.waiting);
+        if self.token.is_cancelled() {
+            return Poll::Ready(());
+        }
+        waiting.set(&mut self.id, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl Drop for Cancelled<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let waker = lock(&self.token.0.waiting).remove(id);
+            drop(waker);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    #[test]
+    fn a_token_keeps_nothing_of_waits_that_are_over() {
+        let token = CancelToken::new();
+        for _ in 0..10 {
+            let mut wait = Box::pin(token.cancelled());
+            assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert!(lock(&token.0.waiting).take().is_empty());
+        token.cancel();
+        pollster::block_on(token.cancelled());
     }
 }

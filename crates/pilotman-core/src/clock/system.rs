@@ -1,9 +1,10 @@
 //! The machine's clock: one that counts suspended time, and one thread that rings all alarms of the process.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 use std::task::Waker;
 
 use super::{Alarm, Alarms, Clock, Time};
+use crate::sync::{lock, wake_all};
 
 /// The clock of the machine.
 ///
@@ -28,7 +29,7 @@ impl Clock for SystemClock {
 
     fn arm(&self, at: Time, waker: Waker) -> Alarm {
         let ringer = Ringer::get();
-        let mut alarms = ringer.alarms.lock().unwrap();
+        let mut alarms = lock(&ringer.alarms);
         let first = alarms.earliest();
         let alarm = alarms.add(at, waker);
         if first.is_none_or(|first| at < first) {
@@ -39,7 +40,9 @@ impl Clock for SystemClock {
 
     fn disarm(&self, alarm: Alarm) {
         // The timer stays set: ringing once for nothing is cheaper than setting it anew for every time-out not reached.
-        Ringer::get().alarms.lock().unwrap().wakers.remove(&alarm);
+        let waker = lock(&Ringer::get().alarms).wakers.remove(&alarm);
+        // Foreign code: not to be dropped under the mutex.
+        drop(waker);
     }
 }
 
@@ -51,36 +54,37 @@ struct Ringer {
 
 impl Ringer {
     fn get() -> &'static Self {
-        static RINGER: OnceLock<&'static Ringer> = OnceLock::new();
-        RINGER.get_or_init(|| {
-            let ringer: &'static Self =
-                Box::leak(Box::new(Self { alarms: Mutex::default(), timer: platform::Timer::new() }));
-            std::thread::Builder::new()
-                .name("pilotman-timer".into())
-                .spawn(move || ringer.ring())
-                .expect("the operating system refuses a thread for timers");
-            ringer
-        })
+        static RINGER: Mutex<Option<(u32, &'static Ringer)>> = Mutex::new(None);
+        crate::fork::count();
+        let generation = crate::fork::generation();
+        let mut current = lock(&RINGER);
+        // A forked child has the parent's timer, which it must not touch, but not its thread.
+        if let Some((_, ringer)) = current.filter(|(made_in, _)| *made_in == generation) {
+            return ringer;
+        }
+        let ringer: &'static Self =
+            Box::leak(Box::new(Self { alarms: Mutex::default(), timer: platform::Timer::new() }));
+        std::thread::Builder::new()
+            .name("pilotman-timer".into())
+            .spawn(move || ringer.ring())
+            .expect("the operating system refuses a thread for timers");
+        *current = Some((generation, ringer));
+        ringer
     }
 
     fn ring(&self) -> ! {
         loop {
             self.timer.wait();
             let due = {
-                let mut alarms = self.alarms.lock().unwrap();
+                let mut alarms = lock(&self.alarms);
                 let due = alarms.take_due(platform::now());
                 if let Some(next) = alarms.earliest() {
                     self.timer.set(next);
                 }
                 due
             };
-            for waker in due {
-                // A waker is foreign code; its panic must not end the timers of the whole process.
-                let woken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
-                if woken.is_err() {
-                    tracing::error!("a task panicked while it was woken by a timer");
-                }
-            }
+            // A panic in there must not end the timers of the whole process.
+            wake_all(due);
         }
     }
 }

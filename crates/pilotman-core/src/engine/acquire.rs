@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::hold::guarded;
 use super::queue::Driver;
 use super::{Hold, Slot, Tenancy, driver};
 use crate::backend::Outcome;
@@ -76,8 +77,7 @@ impl Acquire {
                 let _ = sender.send(Ok(None));
                 return Ok(());
             }
-            let spawned = engine.spawn(driver::attempt_once(slot.clone(), sender));
-            return spawned.inspect_err(|_| driver::after_reservation(slot));
+            return engine.spawn(driver::attempt_once(driver::Reservation::new(slot.clone()), sender));
         }
         let limit = match self.wait {
             Wait::For(limit) => Some(Sleep::new(engine.clock.clone(), limit)),
@@ -185,7 +185,7 @@ impl Slot {
         }
         let sent = if self.spec.lease.is_some() { engine.clock.now() } else { Time::ZERO };
         let attempt = engine.attempt(self, false);
-        match local.try_acquire(&attempt) {
+        match guarded(|| local.try_acquire(&attempt)) {
             Ok(Outcome::Granted(grant)) => {
                 self.labels.attempt("acquired");
                 Hold::take(self, attempt, grant, sent).map(AtOnce::Acquired)
@@ -197,6 +197,9 @@ impl Slot {
             }
             Err(error) => {
                 self.labels.attempt(error.kind().as_str());
+                if !error.has_no_effect() {
+                    engine.releaser.abandon(attempt);
+                }
                 driver::after_reservation(self);
                 Err(self.about(error))
             }

@@ -8,6 +8,7 @@ use std::task::{Wake, Waker};
 use super::Hold;
 use crate::backend::AttemptId;
 use crate::clock::{Clock, Time};
+use crate::sync::lock;
 
 /// See the [module](self).
 pub(super) struct Deadlines {
@@ -31,7 +32,7 @@ impl Deadlines {
 
     pub(super) fn watch(self: &Arc<Self>, hold: &Arc<Hold>, deadline: Time) {
         let arm = {
-            let mut watched = self.watched.lock().unwrap();
+            let mut watched = lock(&self.watched);
             watched.holds.insert((deadline, hold.id()), Arc::downgrade(hold));
             watched.times.insert(hold.id(), deadline);
             watched.rearm()
@@ -40,7 +41,7 @@ impl Deadlines {
     }
 
     pub(super) fn forget(&self, hold: &Hold) {
-        let mut watched = self.watched.lock().unwrap();
+        let mut watched = lock(&self.watched);
         if let Some(at) = watched.times.remove(&hold.id()) {
             watched.holds.remove(&(at, hold.id()));
         }
@@ -69,7 +70,11 @@ impl Wake for Deadlines {
         let mut due = Vec::new();
         let arm = {
             let now = self.clock.now();
-            let mut watched = self.watched.lock().unwrap();
+            let mut watched = lock(&self.watched);
+            if now < watched.armed && watched.armed != Time::NEVER {
+                // An alarm that was overtaken by an earlier one. To set another would be to have ever more of them.
+                return;
+            }
             watched.armed = Time::NEVER;
             while let Some((&(at, id), _)) = watched.holds.first_key_value() {
                 if at > now {

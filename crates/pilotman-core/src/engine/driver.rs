@@ -5,7 +5,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hold::guarded;
 use super::queue::Driver;
+use super::queue::Ticketed;
+use super::releaser::Pending;
 use super::select::{Either, either, within};
 use super::slot::Waiter;
 use super::{Hold, Slot, Tenancy};
@@ -18,7 +21,7 @@ const POLL_FIRST: Duration = Duration::from_millis(10);
 
 /// Starts the driver of a slot whose queue said so.
 pub(super) fn start(slot: &Arc<Slot>) {
-    let driver = Running { slot: slot.clone(), ended: false };
+    let driver = Running { _pending: slot.engine.releaser.begin(), slot: slot.clone(), ended: false };
     if let Err(error) = slot.engine.spawn(driver.run()) {
         slot.queue().driver_died();
         slot.refuse(&error);
@@ -33,19 +36,52 @@ pub(super) fn after_reservation(slot: &Arc<Slot>) {
     }
 }
 
-/// One attempt on the I/O thread for a caller that does not wait.
-pub(super) async fn attempt_once(slot: Arc<Slot>, waiter: Waiter) {
-    let engine = &slot.engine;
-    let attempt = engine.attempt(&slot, false);
-    let sent = engine.clock.now();
-    let answer = match ask(&slot, &attempt).await {
-        Ok(Outcome::Granted(grant)) => Hold::take(&slot, attempt, grant, sent).map(Some),
-        Ok(Outcome::Contended { .. }) => {
+/// A reservation that is given up when it is dropped: the task that has it may panic, or never run.
+pub(super) struct Reservation {
+    slot: Option<Arc<Slot>>,
+    _pending: Pending,
+}
+
+impl Reservation {
+    /// Of a slot whose queue has just granted one.
+    pub(super) fn new(slot: Arc<Slot>) -> Self {
+        let pending = slot.engine.releaser.begin();
+        Self { slot: Some(slot), _pending: pending }
+    }
+
+    /// The attempt led to a hold, which accounts for itself.
+    fn keep(mut self) {
+        self.slot = None;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
             after_reservation(&slot);
+        }
+    }
+}
+
+/// One attempt on the I/O thread for a caller that does not wait.
+pub(super) async fn attempt_once(reservation: Reservation, waiter: Waiter) {
+    let Some(slot) = reservation.slot.clone() else { return };
+    let engine = &slot.engine;
+    let attempt = Abandoned(Some((slot.clone(), engine.attempt(&slot, false))));
+    let sent = engine.clock.now();
+    let answer = match ask(&slot, attempt.get()).await {
+        Ok(Outcome::Granted(grant)) => {
+            reservation.keep();
+            attempt.take().and_then(|attempt| Hold::take(&slot, attempt, grant, sent).map(Some))
+        }
+        Ok(Outcome::Contended { .. }) => {
+            attempt.settled();
+            drop(reservation);
             Ok(None)
         }
         Err(error) => {
-            after_reservation(&slot);
+            attempt.settled();
+            drop(reservation);
             Err(error)
         }
     };
@@ -53,12 +89,40 @@ pub(super) async fn attempt_once(slot: Arc<Slot>, waiter: Waiter) {
     let _ = waiter.send(answer);
 }
 
-/// One bounded attempt. After an error of unknown effect, what may have been granted is given back.
+/// An attempt whose outcome is open. If it is dropped as such, whatever was granted is given back.
+struct Abandoned(Option<(Arc<Slot>, Attempt)>);
+
+impl Abandoned {
+    fn get(&self) -> &Attempt {
+        match &self.0 {
+            Some((_, attempt)) => attempt,
+            None => unreachable!("an open attempt is there until it is taken"),
+        }
+    }
+
+    fn take(mut self) -> Result<Attempt> {
+        self.0.take().map(|(_, attempt)| attempt).ok_or_else(|| Error::new(ErrorKind::Internal, "the attempt is gone"))
+    }
+
+    fn settled(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if let Some((slot, attempt)) = self.0.take() {
+            slot.engine.releaser.abandon(attempt);
+        }
+    }
+}
+
+/// One bounded attempt. After an error of unknown effect, what may have been granted is given back at once.
 async fn ask(slot: &Slot, attempt: &Attempt) -> Result<Outcome> {
     let engine = &slot.engine;
     let limit = engine.operation_limit(slot.spec.lease);
     let outcome = match engine.backend.local() {
-        Some(local) => local.try_acquire(attempt),
+        Some(local) => guarded(|| local.try_acquire(attempt)),
         None => within(&engine.clock, limit, engine.backend.try_acquire(attempt))
             .await
             .unwrap_or_else(|| Err(Error::unavailable(format!("the backend gave no answer within {limit:?}")))),
@@ -79,12 +143,13 @@ async fn ask(slot: &Slot, attempt: &Attempt) -> Result<Outcome> {
 /// A driver that is running. If it ends out of turn (a panic, a runtime that is shut down), its waiters are told.
 struct Running {
     slot: Arc<Slot>,
+    _pending: Pending,
     ended: bool,
 }
 
 /// How one wait for the backend ended.
 enum Round {
-    Granted(Attempt, Grant, Time),
+    Granted(Grant, Time),
     /// Nobody needs the driver any longer.
     Unwanted,
 }
@@ -99,13 +164,18 @@ impl Running {
             if let Some(until) = self.slot.yields_until(&*self.slot.engine.clock) {
                 Sleep::until(self.slot.engine.clock.clone(), until).await;
             }
-            let attempt = self.slot.engine.attempt(&self.slot, true);
+            // Whatever way the round ends but by a grant, what the attempt may have been granted is given back, and its
+            // place in a queue or at a gate.
+            let attempt = Abandoned(Some((self.slot.clone(), self.slot.engine.attempt(&self.slot, true))));
             let round = match self.slot.engine.capabilities.waiting {
-                Waiting::Queue => self.enqueue(attempt).await,
-                Waiting::Watch | Waiting::Poll => self.repeat(attempt).await,
+                Waiting::Queue => self.enqueue(attempt.get()).await,
+                Waiting::Watch | Waiting::Poll => self.repeat(attempt.get()).await,
             };
             match round {
-                Ok(Round::Granted(attempt, grant, sent)) => self.deliver(attempt, grant, sent),
+                Ok(Round::Granted(grant, sent)) => match attempt.take() {
+                    Ok(attempt) => self.deliver(attempt, grant, sent),
+                    Err(error) => self.slot.refuse(&error),
+                },
                 Ok(Round::Unwanted) => {}
                 Err(error) => self.slot.refuse(&error),
             }
@@ -127,67 +197,48 @@ impl Running {
         self.slot.queue().wanted()
     }
 
-    async fn enqueue(&self, attempt: Attempt) -> Result<Round> {
+    async fn enqueue(&self, attempt: &Attempt) -> Result<Round> {
         let slot = &self.slot;
         let engine = &slot.engine;
         let sent = engine.clock.now();
-        let granted = {
-            let mut granted = pin!(engine.backend.enqueue(&attempt));
-            loop {
-                match either(granted.as_mut(), pin!(slot.changed.notified())).await {
-                    Either::First(granted) => break Some(granted),
-                    Either::Second(()) if self.wanted() => {}
-                    Either::Second(()) => break None,
+        let mut granted = pin!(engine.backend.enqueue(attempt));
+        loop {
+            match either(granted.as_mut(), pin!(slot.changed.notified())).await {
+                Either::First(Ok(grant)) => {
+                    slot.labels.attempt("acquired");
+                    return Ok(Round::Granted(grant, sent));
                 }
-            }
-        };
-        match granted {
-            Some(Ok(grant)) => {
-                slot.labels.attempt("acquired");
-                Ok(Round::Granted(attempt, grant, sent))
-            }
-            Some(Err(error)) => {
-                slot.labels.attempt(error.kind().as_str());
-                if !error.has_no_effect() {
-                    engine.releaser.abandon(attempt);
+                Either::First(Err(error)) => {
+                    slot.labels.attempt(error.kind().as_str());
+                    return Err(error);
                 }
-                Err(error)
-            }
-            None => {
-                engine.releaser.abandon(attempt);
-                Ok(Round::Unwanted)
+                Either::Second(()) if self.wanted() => {}
+                Either::Second(()) => return Ok(Round::Unwanted),
             }
         }
     }
 
     /// Attempt after attempt, when the watch says so or after a pause.
-    async fn repeat(&self, attempt: Attempt) -> Result<Round> {
+    async fn repeat(&self, attempt: &Attempt) -> Result<Round> {
         let slot = &self.slot;
         let engine = &slot.engine;
         // A local attempt has just been made; a remote one is worth making before anything is set up to wait.
         let mut watch = match engine.backend.local() {
-            Some(_) => self.watch(&attempt).await?,
+            Some(_) => self.watch(attempt).await?,
             None => None,
         };
         let watches = engine.capabilities.waiting == Waiting::Watch;
         let mut pause = POLL_FIRST;
         loop {
             let sent = engine.clock.now();
-            let retry_after = match ask(slot, &attempt).await {
-                Ok(Outcome::Granted(grant)) => return Ok(Round::Granted(attempt, grant, sent)),
+            let retry_after = match ask(slot, attempt).await? {
+                Outcome::Granted(grant) => return Ok(Round::Granted(grant, sent)),
                 // What changed before the watch was there is not told by it.
-                Ok(Outcome::Contended { .. }) if watches && watch.is_none() => {
-                    watch = self.watch(&attempt).await.inspect_err(|_| engine.releaser.abandon(attempt.clone()))?;
+                Outcome::Contended { .. } if watches && watch.is_none() => {
+                    watch = self.watch(attempt).await?;
                     continue;
                 }
-                Ok(Outcome::Contended { retry_after }) => retry_after,
-                Err(error) => {
-                    // Even if this attempt did nothing, the wait may have left something: a gate, a place in a queue.
-                    if error.has_no_effect() {
-                        engine.releaser.abandon(attempt);
-                    }
-                    return Err(error);
-                }
+                Outcome::Contended { retry_after } => retry_after,
             };
             let until = match &watch {
                 Some(_) => retry_after.map_or(Time::NEVER, |after| engine.clock.now().after(after)),
@@ -210,14 +261,10 @@ impl Running {
                 match either(woken, pin!(slot.changed.notified())).await {
                     Either::First(()) => break,
                     Either::Second(()) if self.wanted() => {}
-                    Either::Second(()) => {
-                        engine.releaser.abandon(attempt);
-                        return Ok(Round::Unwanted);
-                    }
+                    Either::Second(()) => return Ok(Round::Unwanted),
                 }
             }
             if !self.wanted() {
-                engine.releaser.abandon(attempt);
                 return Ok(Round::Unwanted);
             }
         }
@@ -258,7 +305,7 @@ impl Drop for Running {
 }
 
 /// Gives a hold that comes back to the next waiter of this process.
-pub(super) fn hand_on(tenancy: Tenancy, waiter: Waiter) {
+pub(super) fn hand_on(tenancy: Tenancy, (ticket, waiter): Ticketed<Waiter>) {
     let hold = tenancy.hold().clone();
     let engine = hold.engine().clone();
     if !hold.needs_token() {
@@ -270,13 +317,25 @@ pub(super) fn hand_on(tenancy: Tenancy, waiter: Waiter) {
                 tenancy.set_token(token);
                 Ok(Some(tenancy))
             }
-            // Without a token of its own the waiter can't have the hold; the tenancy gives it back.
-            Err(error) => Err(tenancy.hold().slot().about(error)),
+            Err(error) => {
+                let slot = tenancy.hold().slot().clone();
+                if let Some(reason) = error.loss() {
+                    // There was no hold to be had; that is not this waiter's loss, and it goes on waiting.
+                    tenancy.hold().lose(reason.clone(), None);
+                    let driver = slot.queue().put_back((ticket, waiter));
+                    if driver == Driver::Start {
+                        start(&slot);
+                    }
+                    return;
+                }
+                // Without a token of its own the waiter can't have the hold; the tenancy gives it back.
+                Err(slot.about(error))
+            }
         };
         drop(waiter.send(answer));
     };
     if let Some(local) = engine.backend.local() {
-        let token = local.mint(hold.holding());
+        let token = guarded(|| local.mint(hold.holding()));
         return minted(tenancy, token);
     }
     let for_task = engine.clone();

@@ -13,6 +13,7 @@ use crate::backend::{Attempt, AttemptId, Grant, Holding, Released};
 use crate::clock::{Alarm, Time};
 use crate::metrics::Stopwatch;
 use crate::primitives::{HoldState, Release};
+use crate::sync::{Wakers, lock, wake_all};
 use crate::{Error, ErrorKind, Fencing, LossReason, Result};
 
 /// A hold of this process. It may have several tenants one after the other: each local hand-off begins a new tenancy.
@@ -25,6 +26,8 @@ pub(crate) struct Hold {
     deadline: AtomicU64,
     at_risk: AtomicBool,
     observed: AtomicBool,
+    /// An upgrade was asked for, so that what the next holder would get is not what it asked for.
+    upgraded: AtomicBool,
     fate: Mutex<Fate>,
 }
 
@@ -35,7 +38,7 @@ struct Fate {
     /// Given back to the backend, or on the way there.
     released: bool,
     /// Those who want to be told of a loss.
-    wakers: Vec<Waker>,
+    wakers: Wakers,
     /// The end of the tenancy, where the options limit it.
     limit: Option<Alarm>,
 }
@@ -44,6 +47,12 @@ struct Fate {
 /// 2 ms for their resolution.
 pub(super) fn drift(lease: Duration) -> Duration {
     lease / 100 + Duration::from_millis(2)
+}
+
+/// Calls a backend on this thread. Its panic is an error like any other: what is to be accounted for afterwards is.
+pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the backend panicked")))
 }
 
 /// The right to a hold. Dropping it gives the hold back.
@@ -80,9 +89,10 @@ impl Hold {
             deadline: AtomicU64::new(deadline.as_nanos()),
             at_risk: AtomicBool::new(false),
             observed: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
             fate: Mutex::default(),
         });
-        if engine.backend.local().is_none() || slot.spec.lease.is_some() {
+        if engine.reports() {
             engine.report_to(&hold);
         }
         let tenancy = Tenancy { hold: Some(hold.clone()), tenure: 0, token, since: Stopwatch::start(&*engine.clock) };
@@ -126,7 +136,7 @@ impl Hold {
     }
 
     fn fate(&self) -> MutexGuard<'_, Fate> {
-        self.fate.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.fate)
     }
 
     pub(super) fn deadline(&self) -> Time {
@@ -169,15 +179,15 @@ impl Hold {
             return;
         }
         let deadline = valid_from.after(lease).before(drift(lease));
-        if deadline > old {
-            self.deadline.store(deadline.as_nanos(), Ordering::Release);
+        if self.deadline.fetch_max(deadline.as_nanos(), Ordering::AcqRel) < deadline.as_nanos() {
+            self.set_at_risk(false);
         }
-        self.set_at_risk(false);
     }
 
     /// How long the hold lasts at least; `None`: it doesn't expire.
     pub(crate) fn remaining(&self) -> Option<Duration> {
-        let deadline = self.deadline();
+        let limit = self.fate().limit.map_or(Time::NEVER, |alarm| alarm.at);
+        let deadline = self.deadline().min(limit);
         (deadline != Time::NEVER).then(|| deadline.since(self.slot.engine.clock.now()))
     }
 
@@ -186,9 +196,10 @@ impl Hold {
         self.expire_if_due();
         {
             let fate = self.fate();
-            if self.tenure.load(Ordering::Acquire) != tenure || fate.released {
+            if self.tenure.load(Ordering::Acquire) != tenure {
                 return (HoldState::Released, None);
             }
+            // A loss stays one when the guard is dropped: others who look need to know.
             if let Some(reason) = &fate.loss {
                 return (HoldState::Lost, Some(reason.clone()));
             }
@@ -220,7 +231,7 @@ impl Hold {
                 return;
             }
             fate.loss = Some(reason.clone());
-            std::mem::take(&mut fate.wakers)
+            fate.wakers.take()
         };
         self.slot.labels.lost(reason.as_str());
         tracing::warn!(
@@ -230,35 +241,62 @@ impl Hold {
             lock.loss = reason.as_str(),
             "lost"
         );
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(wakers);
         self.unregister();
-        if reason == LossReason::HoldLimit {
+        match reason {
             // Told first, given back second.
-            self.give_to_backend(false, false);
-        } else {
-            // The tenant may not know yet, but others of this process may stand in line for the successor.
-            self.returned(false);
+            LossReason::HoldLimit => drop(self.give_to_backend(false, false)),
+            // Until the lease ends there, nobody else comes in; that is left as it is for a tenant that is slow to stop.
+            LossReason::Expired => self.returned(false),
+            // The tenant may not know yet, but others of this process may stand in line for the successor, and what is
+            // left of the hold must not be in their way.
+            _ => {
+                if let Some(local) = self.slot.engine.backend.local() {
+                    let _ = guarded(|| local.release(&self.holding));
+                }
+                self.returned(false);
+            }
         }
     }
 
-    /// Waits for the loss, for the tenant of this number. After a release it waits for ever.
-    pub(crate) fn poll_lost(self: &Arc<Self>, tenure: u32, cx: &mut Context<'_>) -> Poll<LossReason> {
-        if !self.observed.swap(true, Ordering::AcqRel) {
+    /// Waits for the loss, for the tenant of this number. After a release it waits for ever. `id` is the waiter's own.
+    pub(crate) fn poll_lost(
+        self: &Arc<Self>,
+        tenure: u32,
+        id: &mut Option<u64>,
+        cx: &mut Context<'_>,
+    ) -> Poll<LossReason> {
+        let current = |hold: &Self| hold.tenure.load(Ordering::Acquire) == tenure;
+        if current(self) && self.is_live() && !self.observed.swap(true, Ordering::AcqRel) {
             self.slot.engine.report_to(self);
             self.slot.engine.backend.observe(&self.holding);
+            if !self.is_live() {
+                self.slot.engine.forget_report(self);
+            }
         }
         self.expire_if_due();
         let mut fate = self.fate();
-        if self.tenure.load(Ordering::Acquire) != tenure || fate.released {
+        if !current(self) {
             return Poll::Pending;
         }
         if let Some(reason) = &fate.loss {
             return Poll::Ready(reason.clone());
         }
-        if !fate.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            fate.wakers.push(cx.waker().clone());
+        if !fate.released {
+            fate.wakers.set(id, cx.waker());
         }
         Poll::Pending
+    }
+
+    /// Whoever polled for the loss no longer waits.
+    pub(crate) fn forget_waker(&self, id: u64) {
+        let waker = self.fate().wakers.remove(id);
+        drop(waker);
+    }
+
+    /// From now on the hold may be more than what was acquired.
+    pub(crate) fn set_upgraded(&self) {
+        self.upgraded.store(true, Ordering::Release);
     }
 
     fn unregister(&self) {
@@ -266,11 +304,8 @@ impl Hold {
             self.slot.engine.deadlines.forget(self);
             self.slot.engine.keeper.forget(self);
         }
-        let reported = self.slot.engine.backend.local().is_none()
-            || self.slot.spec.lease.is_some()
-            || self.observed.load(Ordering::Acquire);
-        if reported {
-            self.slot.engine.reported.lock().unwrap().remove(&self.id());
+        if self.slot.engine.reports() || self.observed.load(Ordering::Acquire) {
+            self.slot.engine.forget_report(self);
         }
     }
 
@@ -289,7 +324,7 @@ impl Hold {
     /// Releases at the backend: at once if that is a local call, in the background otherwise.
     fn give_to_backend(self: &Arc<Self>, answer: bool, accounted: bool) -> Ended {
         if let Some(local) = self.slot.engine.backend.local() {
-            return Ended::Now(self.finish(local.release(&self.holding), accounted));
+            return Ended::Now(self.finish(guarded(|| local.release(&self.holding)), accounted));
         }
         let (reply, ended) = if answer {
             let (reply, receiver) = oneshot::channel();
@@ -379,14 +414,22 @@ impl Tenancy {
         slot.labels.held(self.since, &*engine.clock);
         hold.expire_if_due();
         let begun = Stopwatch::start(&*engine.clock);
+        let healthy = !hold.at_risk.load(Ordering::Acquire) && !hold.upgraded.load(Ordering::Acquire);
+        // What is gone must not be handed on. Where nobody waits, that is for the release to find out.
+        if slot.queue().len() > 0
+            && let Some(reason) = engine.backend.verify(&hold.holding)
+        {
+            hold.lose(reason, None);
+        }
         let mut fate = hold.fate();
         if let Some(alarm) = fate.limit.take() {
             engine.clock.disarm(alarm);
         }
-        fate.wakers.clear();
+        let wakers = fate.wakers.take();
         if let Some(reason) = fate.loss.clone() {
             let released = std::mem::replace(&mut fate.released, true);
             drop(fate);
+            drop(wakers);
             tracing::debug!(lock.name = slot.spec.target.name.as_str(), "released after its loss");
             if !released && reason != LossReason::HoldLimit {
                 // Harmless if nothing is there any longer, and it frees what is: a release removes only its own hold.
@@ -395,7 +438,6 @@ impl Tenancy {
             return Ended::Now(Ok(Release::AlreadyLost(reason)));
         }
         let tenure = self.tenure.wrapping_add(1);
-        let healthy = !hold.at_risk.load(Ordering::Acquire);
         let back = {
             let mut queue = slot.queue();
             let back = match (healthy, engine.backend.local()) {
@@ -409,6 +451,10 @@ impl Tenancy {
             back
         };
         hold.tenure.store(tenure, Ordering::Release);
+        fate.released = !matches!(back, Back::HandOn(_));
+        drop(fate);
+        // Wakers are foreign code, and so is whoever listens to events: no mutex is held.
+        drop(wakers);
         tracing::debug!(
             lock.name = slot.spec.target.name.as_str(),
             lock.backend = engine.kind,
@@ -418,13 +464,10 @@ impl Tenancy {
         let waiter = match back {
             Back::HandOn(waiter) => waiter,
             Back::GiveBack | Back::Returned => {
-                fate.released = true;
-                drop(fate);
                 hold.unregister();
                 return hold.give_to_backend(answer, matches!(back, Back::Returned));
             }
         };
-        drop(fate);
         slot.labels.handed_off(begun, &*engine.clock);
         let tenancy = Tenancy { hold: Some(hold), tenure, token: self.token, since: begun };
         tenancy.begin();

@@ -13,6 +13,7 @@ use super::select::{either, within};
 use super::{Engine, Hold};
 use crate::backend::{AttemptId, Renewal};
 use crate::clock::{Sleep, Time};
+use crate::sync::lock;
 use crate::{Error, Result};
 
 /// The longest pause after a failed renewal.
@@ -49,7 +50,7 @@ impl Keeper {
     /// Has a hold renewed at `at`.
     pub(super) fn keep(self: &Arc<Self>, hold: &Arc<Hold>, at: Time) {
         {
-            let mut due = self.due.lock().unwrap();
+            let mut due = lock(&self.due);
             if let Some(before) = due.times.insert(hold.id(), at) {
                 due.holds.remove(&(before, hold.id()));
             }
@@ -75,7 +76,7 @@ impl Keeper {
     }
 
     pub(super) fn forget(&self, hold: &Hold) {
-        let mut due = self.due.lock().unwrap();
+        let mut due = lock(&self.due);
         if let Some(at) = due.times.remove(&hold.id()) {
             due.holds.remove(&(at, hold.id()));
         }
@@ -99,7 +100,7 @@ impl Keeper {
     /// along, so that renewals come in batches.
     fn take_due(&self, now: Time) -> (HashMap<Duration, Vec<Arc<Hold>>>, Time) {
         let mut batches: HashMap<Duration, Vec<Arc<Hold>>> = HashMap::new();
-        let mut due = self.due.lock().unwrap();
+        let mut due = lock(&self.due);
         let mut taken = Vec::new();
         let overdue = due.holds.first_key_value().is_some_and(|((at, _), _)| *at <= now);
         if overdue {

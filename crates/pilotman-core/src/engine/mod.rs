@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use crate::backend::{Attempt, AttemptId, Backend, Environment, Events, Spec};
 use crate::clock::{Clock, Time};
 use crate::random::Random;
+use crate::sync::lock;
 use crate::{Capabilities, Error, ErrorKind, LockOptions, LossReason, Result, Target};
 
 mod acquire;
@@ -61,6 +62,7 @@ pub(crate) struct Engine {
     keeper: Arc<keeper::Keeper>,
     releaser: releaser::Releaser,
     closed: AtomicBool,
+    backend_closed: AtomicBool,
     generation: u32,
     /// The unguessable half of attempt ids, drawn with the first attempt.
     id_prefix: OnceLock<u64>,
@@ -88,6 +90,7 @@ impl Engine {
             slots: Mutex::default(),
             reported: Mutex::default(),
             closed: AtomicBool::new(false),
+            backend_closed: AtomicBool::new(false),
             generation: crate::fork::generation(),
             id_prefix: OnceLock::new(),
             next_id: AtomicU64::new(0),
@@ -107,21 +110,27 @@ impl Engine {
         let about = |error: Error| error.with_lock(&name).with_backend(self.kind);
         self.capabilities.check(&target, &options).map_err(about)?;
         let key = (target, options);
-        let mut slots = self.slots.lock().unwrap();
-        if let Some(slot) = slots.get(&key).and_then(Weak::upgrade) {
+        if let Some(slot) = lock(&self.slots).get(&key).and_then(Weak::upgrade) {
             return Ok(slot);
         }
+        // Foreign code, so not under the mutex; whoever is faster makes the slot.
         let prepared = self.backend.prepare(&key.0, &key.1).map_err(about)?;
         let lease = self.capabilities.lease.and_then(|bounds| key.1.lease.or(bounds.default));
         let spec = Spec { target: key.0.clone(), options: key.1.clone(), lease, prepared };
         let slot = Arc::new(Slot::new(Arc::new(spec), self));
+        let mut slots = lock(&self.slots);
+        if let Some(faster) = slots.get(&key).and_then(Weak::upgrade) {
+            // The one that is not needed looks at the slots when it is dropped.
+            drop(slots);
+            return Ok(faster);
+        }
         slots.insert(key, Arc::downgrade(&slot));
         Ok(slot)
     }
 
     fn forget_slot(&self, target: &Target, options: &LockOptions) {
         let key = (target.clone(), options.clone());
-        let mut slots = self.slots.lock().unwrap();
+        let mut slots = lock(&self.slots);
         if slots.get(&key).is_some_and(|slot| slot.strong_count() == 0) {
             slots.remove(&key);
         }
@@ -163,7 +172,7 @@ impl Engine {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let handle = match &self.runtime {
             Some(handle) => handle,
-            None => io::handle()?,
+            None => &io::handle()?,
         };
         // The task reports what it finds itself; nobody waits for its end.
         drop(handle.spawn(task));
@@ -183,61 +192,73 @@ impl Engine {
         receiver.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the I/O runtime has ended")))
     }
 
+    /// Whether the backend reports about holds that nobody has asked it to watch.
+    fn reports(&self) -> bool {
+        self.backend.local().is_none() || self.capabilities.lease.is_some()
+    }
+
+    fn forget_report(&self, hold: &Hold) {
+        lock(&self.reported).remove(&hold.id());
+    }
+
     /// Lets the backend's reports about this hold reach it.
     fn report_to(&self, hold: &Arc<Hold>) {
-        self.reported.lock().unwrap().insert(hold.id(), Arc::downgrade(hold));
+        lock(&self.reported).insert(hold.id(), Arc::downgrade(hold));
     }
 
     fn reported(&self, id: AttemptId) -> Option<Arc<Hold>> {
-        self.reported.lock().unwrap().get(&id)?.upgrade()
+        lock(&self.reported).get(&id)?.upgrade()
     }
 
     /// See [`Locks::close`](crate::Locks::close).
     pub(crate) async fn close(self: &Arc<Self>) {
-        if self.closed.swap(true, Ordering::AcqRel) || self.is_forked() {
+        if self.is_forked() {
             return;
         }
-        let slots: Vec<_> = self.slots.lock().unwrap().values().filter_map(Weak::upgrade).collect();
-        for slot in slots {
-            slot.refuse(&Error::new(ErrorKind::Closed, "the locks were closed during the wait"));
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            let slots: Vec<_> = lock(&self.slots).values().filter_map(Weak::upgrade).collect();
+            for slot in slots {
+                slot.refuse(&Error::new(ErrorKind::Closed, "the locks were closed during the wait"));
+            }
         }
-        let drained = select::within(&self.clock, CLOSE_LIMIT, self.releaser.idle()).await;
-        if drained.is_none() {
+        // Local backends have nothing that lives on the I/O thread, which need not be started for them.
+        if self.backend.local().is_some() {
+            return self.drain().await;
+        }
+        let engine = self.clone();
+        let drained = self.on_io(async move {
+            engine.drain().await;
+            Ok(())
+        });
+        if let Err(error) = drained.await {
+            tracing::warn!(%error, lock.backend = self.kind, "closed without waiting for what was under way");
+        }
+    }
+
+    /// Waits for what is under way, then closes the backend unless holds are out, with the last of which it goes.
+    async fn drain(&self) {
+        if select::within(&self.clock, CLOSE_LIMIT, self.releaser.idle()).await.is_none() {
             tracing::warn!(
                 lock.backend = self.kind,
                 pending = self.releaser.pending(),
                 "closed before everything was given back; the backend frees the rest itself, at the latest when its leases end"
             );
         }
-        if !self.has_holds() {
-            select::within(&self.clock, CLOSE_LIMIT, self.close_backend()).await;
-        }
-    }
-
-    async fn close_backend(&self) {
-        let backend = self.backend.clone();
-        // Local backends have nothing that lives on the I/O thread, which need not be started for them.
-        if backend.local().is_some() {
-            return backend.close().await;
-        }
-        let closing = self.on_io(async move {
-            backend.close().await;
-            Ok(())
-        });
-        if let Err(error) = closing.await {
-            tracing::warn!(%error, lock.backend = self.kind, "the backend could not be closed");
+        if !self.has_holds() && !self.backend_closed.swap(true, Ordering::AcqRel) {
+            select::within(&self.clock, CLOSE_LIMIT, self.backend.close()).await;
         }
     }
 
     /// Whether any hold of this process is out.
     fn has_holds(&self) -> bool {
-        let slots: Vec<_> = self.slots.lock().unwrap().values().filter_map(Weak::upgrade).collect();
+        let slots: Vec<_> = lock(&self.slots).values().filter_map(Weak::upgrade).collect();
         slots.iter().any(|slot| slot.queue().out() > 0)
     }
 
     /// The backend of closed locks is closed with the last hold.
     fn hold_ended(self: &Arc<Self>) {
-        if self.closed.load(Ordering::Acquire) && !self.has_holds() {
+        let last = self.closed.load(Ordering::Acquire) && !self.has_holds();
+        if last && !self.backend_closed.swap(true, Ordering::AcqRel) {
             let backend = self.backend.clone();
             // With the runtime gone there are no connections left to close.
             let _ = self.spawn(async move { backend.close().await });

@@ -12,7 +12,7 @@ pub(crate) const MAX_HAND_OFFS: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Queue<W> {
     /// Waiters in the order in which they came, with their tickets.
-    waiting: VecDeque<(u64, W)>,
+    waiting: VecDeque<Ticketed<W>>,
     next_ticket: u64,
     /// Holds of this process, and attempts that are under way outside the driver.
     out: u32,
@@ -32,11 +32,14 @@ pub(crate) enum Driver {
     Leave,
 }
 
+/// A waiter with the ticket that says since when it waits.
+pub(crate) type Ticketed<W> = (u64, W);
+
 /// What becomes of a hold that comes back.
 #[derive(Debug)]
 pub(crate) enum Back<W> {
     /// This waiter gets it.
-    HandOn(W),
+    HandOn(Ticketed<W>),
     /// The backend gets it, and [`Queue::returned`] has to be called then.
     GiveBack,
     /// The backend gets it, and that is accounted for.
@@ -115,13 +118,20 @@ impl<W> Queue<W> {
     }
 
     /// A hold comes back in good order: who gets it without the backend being asked?
-    pub(crate) fn hand_on(&mut self) -> Option<W> {
+    pub(crate) fn hand_on(&mut self) -> Option<Ticketed<W>> {
         if self.hand_offs >= MAX_HAND_OFFS {
             return None;
         }
-        let (_, waiter) = self.waiting.pop_front()?;
+        let next = self.waiting.pop_front()?;
         self.hand_offs += 1;
-        Some(waiter)
+        Some(next)
+    }
+
+    /// Puts a waiter back to where it was before it was to get a hold that turned out to be none.
+    pub(crate) fn put_back(&mut self, (ticket, waiter): Ticketed<W>) -> Driver {
+        let at = self.waiting.partition_point(|(other, _)| *other < ticket);
+        self.waiting.insert(at, (ticket, waiter));
+        self.driver()
     }
 
     /// As [`Self::hand_on`]; if nobody waits at all, the hold counts as no longer this process's at once, and
@@ -174,14 +184,17 @@ mod tests {
             assert_eq!(queue.push(waiter).1, Driver::Leave, "a hold is out, so nobody may ask the backend");
         }
         for waiter in 0..MAX_HAND_OFFS {
-            assert_eq!(queue.hand_on(), Some(waiter));
+            assert_eq!(queue.hand_on(), Some((u64::from(waiter) + 1, waiter)));
         }
         assert_eq!(queue.hand_on(), None);
         assert_eq!(queue.returned(), Driver::Start);
         assert!(queue.drive());
         assert_eq!(queue.grant(), Some(16));
         assert!(!queue.drive());
-        assert_eq!(queue.hand_on(), Some(17));
+        let next = queue.hand_on().unwrap();
+        assert_eq!(next, (18, 17));
+        assert_eq!(queue.put_back(next), Driver::Leave);
+        assert_eq!(queue.hand_on(), Some((18, 17)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Gives back in the background: holds whose guards were dropped, and whatever abandoned attempts were granted. What
 //! gathers while the I/O thread is busy goes out together.
 
+use std::collections::HashMap;
+use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -9,15 +11,19 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tracing::Instrument;
 
+use super::hold::guarded;
 use super::select::within;
 use super::{Engine, Hold};
-use crate::backend::{Attempt, Holding};
-use crate::clock::Sleep;
+use crate::backend::{Attempt, Holding, Released};
+use crate::clock::{Sleep, Time};
 use crate::primitives::Release;
-use crate::{Error, Result};
+use crate::sync::lock;
+use crate::{Error, ErrorKind, Result};
 
 /// How long giving back is tried where no lease bounds it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it is tried at most.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 /// The pause after the first failure; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -27,199 +33,254 @@ type Reply = Option<oneshot::Sender<Result<Release>>>;
 /// See the [module](self).
 pub(super) struct Releaser {
     engine: Weak<Engine>,
-    queued: Mutex<Vec<Job>>,
-    /// Jobs that are queued or under way.
-    pending: AtomicUsize,
-    idle: Notify,
+    queued: Mutex<Jobs>,
+    under_way: Arc<UnderWay>,
 }
 
-enum Job {
-    /// Release a hold, and account for it.
-    Release(Arc<Hold>, Reply),
-    /// Release a hold that is lost and accounted for.
-    CleanUp(Arc<Holding>),
-    /// Give back what an attempt may have been granted.
-    Abandon(Attempt),
+#[derive(Default)]
+struct UnderWay {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+/// Counts as something under way for as long as it lives.
+pub(super) struct Pending(Arc<UnderWay>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Jobs {
+    releases: Vec<Owed>,
+    /// Holds that are lost and accounted for.
+    clean_ups: Vec<(Arc<Holding>, Pending)>,
+    /// Attempts that may have been granted something.
+    abandons: Vec<(Attempt, Pending)>,
+}
+
+impl Jobs {
+    fn len(&self) -> usize {
+        self.releases.len() + self.clean_ups.len() + self.abandons.len()
+    }
+}
+
+/// A hold that is to be released. If nobody does so, because a task was dropped, it is accounted for all the same.
+struct Owed {
+    hold: Option<Arc<Hold>>,
+    reply: Reply,
+    _pending: Pending,
+}
+
+impl Owed {
+    fn settle(&mut self, released: Result<Released>) {
+        let Some(hold) = self.hold.take() else { return };
+        let answer = hold.finish(released, false);
+        if let Some(reply) = self.reply.take() {
+            // Whoever dropped the release future doesn't want to know.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        self.hold.as_ref().and_then(|hold| hold.slot().spec.lease)
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.settle(Err(
+            Error::new(ErrorKind::Closed, "the runtime that should have released the lock has ended").no_effect(false)
+        ));
+    }
 }
 
 impl Releaser {
     pub(super) fn new(engine: Weak<Engine>) -> Self {
-        Self { engine, queued: Mutex::default(), pending: AtomicUsize::new(0), idle: Notify::new() }
+        Self { engine, queued: Mutex::default(), under_way: Arc::default() }
     }
 
     pub(super) fn release(&self, hold: Arc<Hold>, reply: Reply) {
-        self.push(Job::Release(hold, reply));
+        let owed = Owed { hold: Some(hold), reply, _pending: self.begin() };
+        self.push(|jobs| jobs.releases.push(owed));
     }
 
     pub(super) fn clean_up(&self, hold: &Hold) {
-        self.push(Job::CleanUp(hold.holding().clone()));
+        let job = (hold.holding().clone(), self.begin());
+        self.push(|jobs| jobs.clean_ups.push(job));
     }
 
     pub(super) fn abandon(&self, attempt: Attempt) {
-        self.push(Job::Abandon(attempt));
+        let job = (attempt, self.begin());
+        self.push(|jobs| jobs.abandons.push(job));
     }
 
-    /// How many jobs are not done.
+    /// Counts something as under way, for [`Self::idle`].
+    pub(super) fn begin(&self) -> Pending {
+        self.under_way.count.fetch_add(1, Ordering::AcqRel);
+        Pending(self.under_way.clone())
+    }
+
+    /// How much is under way.
     pub(super) fn pending(&self) -> usize {
-        self.pending.load(Ordering::Acquire)
+        self.under_way.count.load(Ordering::Acquire)
     }
 
-    /// Waits until every job is done.
+    /// Waits until nothing is under way.
     pub(super) async fn idle(&self) {
         loop {
-            let mut idle = pin!(self.idle.notified());
-            idle.as_mut().enable();
+            let mut none = pin!(self.under_way.none.notified());
+            none.as_mut().enable();
             if self.pending() == 0 {
                 return;
             }
-            idle.await;
+            none.await;
         }
     }
 
-    fn push(&self, job: Job) {
+    fn push(&self, add: impl FnOnce(&mut Jobs)) {
         let Some(engine) = self.engine.upgrade() else { return };
-        self.pending.fetch_add(1, Ordering::AcqRel);
         let first = {
-            let mut queued = self.queued.lock().unwrap();
-            queued.push(job);
+            let mut queued = lock(&self.queued);
+            add(&mut queued);
             queued.len() == 1
         };
         if !first {
             return;
         }
-        let for_task = engine.clone();
-        let spawned = engine.spawn(async move {
-            let jobs = std::mem::take(&mut *for_task.releaser.queued.lock().unwrap());
-            let span = tracing::debug_span!("give_back", lock.backend = for_task.kind, lock.count = jobs.len());
-            for_task.releaser.work(&for_task, jobs).instrument(span).await;
-        });
-        if let Err(error) = spawned {
-            // Without a thread nothing can be sent; the backend frees the holds itself when they end there.
-            let jobs = std::mem::take(&mut *self.queued.lock().unwrap());
-            for job in jobs {
-                self.done(job, Err(error.clone()));
-            }
+        let flush = Flush { engine: engine.clone(), ran: false };
+        if let Err(error) = engine.spawn(async move { flush.run() }) {
+            tracing::warn!(%error, lock.backend = engine.kind, "nothing can be given back in the background");
         }
     }
+}
 
-    async fn work(&self, engine: &Arc<Engine>, jobs: Vec<Job>) {
-        let (mut releases, mut clean_ups, mut abandons) = (Vec::new(), Vec::new(), Vec::new());
-        for job in jobs {
-            match job {
-                Job::Release(hold, reply) => releases.push((hold, reply)),
-                Job::CleanUp(holding) => clean_ups.push(holding),
-                Job::Abandon(attempt) => abandons.push(attempt),
-            }
+/// Sends out what is queued. If it never runs, what is queued is dropped with it and so accounted for.
+struct Flush {
+    engine: Arc<Engine>,
+    ran: bool,
+}
+
+impl Flush {
+    fn run(mut self) {
+        self.ran = true;
+        let engine = &self.engine;
+        let Jobs { releases, clean_ups, abandons } = std::mem::take(&mut *lock(&engine.releaser.queued));
+        // Apart by lease and kind: none of them is held up by another, or given less time than it has.
+        for (lease, jobs) in grouped(releases, Owed::lease) {
+            spawn(engine, "release", jobs.len(), release_all(engine.clone(), lease, jobs));
         }
-        if !releases.is_empty() {
-            self.release_all(engine, releases).await;
+        for (lease, jobs) in grouped(clean_ups, |(hold, _)| hold.attempt.spec.lease) {
+            spawn(engine, "clean_up", jobs.len(), clean_up_all(engine.clone(), lease, jobs));
         }
-        if !clean_ups.is_empty() {
-            // Once is enough: what is left, if anything, ends with its lease.
-            let lease = clean_ups.iter().filter_map(|hold| hold.attempt.spec.lease).min();
-            let limit = engine.operation_limit(lease);
-            if engine.backend.local().is_none() {
-                within(&engine.clock, limit, engine.backend.release(&clean_ups)).await;
-            } else if let Some(local) = engine.backend.local() {
-                for hold in &clean_ups {
-                    if let Err(error) = local.release(hold) {
-                        tracing::debug!(%error, "a lost hold could not be cleaned up");
-                    }
-                }
-            }
-            clean_ups.iter().for_each(|_| self.one_done());
-        }
-        if !abandons.is_empty() {
-            self.abandon_all(engine, abandons).await;
+        for (lease, jobs) in grouped(abandons, |(attempt, _)| attempt.spec.lease) {
+            spawn(engine, "abandon", jobs.len(), abandon_all(engine.clone(), lease, jobs));
         }
     }
+}
 
-    async fn release_all(&self, engine: &Arc<Engine>, mut jobs: Vec<(Arc<Hold>, Reply)>) {
-        let mut effort = Effort::new(engine, jobs.iter().filter_map(|(hold, _)| hold.slot().spec.lease).min());
-        loop {
-            let holdings: Vec<_> = jobs.iter().map(|(hold, _)| hold.holding().clone()).collect();
-            let answers = within(&engine.clock, effort.limit, engine.backend.release(&holdings)).await;
-            let mut answers = answers.unwrap_or_default().into_iter();
-            let mut again = Vec::new();
-            for (hold, mut reply) in jobs {
-                match answers.next().unwrap_or_else(|| Err(effort.no_answer())) {
-                    Err(error) if error.is_retryable() && !effort.is_over(engine) => {
-                        // Who waits for the release is told now; giving back goes on behind it.
-                        if let Some(reply) = reply.take() {
-                            let _ = reply.send(Err(hold.slot().about(error)));
-                        }
-                        again.push((hold, None));
-                    }
-                    answer => {
-                        let answer = hold.finish(answer, false);
-                        if let Some(reply) = reply {
-                            // Whoever dropped the release future doesn't want to know.
-                            let _ = reply.send(answer);
-                        }
-                        self.one_done();
-                    }
-                }
-            }
-            if again.is_empty() {
-                return;
-            }
-            jobs = again;
-            effort.pause(engine).await;
+impl Drop for Flush {
+    fn drop(&mut self) {
+        if !self.ran {
+            let left = std::mem::take(&mut *lock(&self.engine.releaser.queued));
+            drop(left);
         }
     }
+}
 
-    async fn abandon_all(&self, engine: &Arc<Engine>, mut attempts: Vec<Attempt>) {
-        let mut effort = Effort::new(engine, attempts.iter().filter_map(|attempt| attempt.spec.lease).min());
-        loop {
-            let answers = within(&engine.clock, effort.limit, engine.backend.abandon(&attempts)).await;
-            let mut answers = answers.unwrap_or_default().into_iter();
-            let mut again = Vec::new();
-            for attempt in attempts {
-                match answers.next().unwrap_or_else(|| Err(effort.no_answer())) {
-                    Err(error) if error.is_retryable() && !effort.is_over(engine) => again.push(attempt),
-                    answer => self.done(Job::Abandon(attempt), answer),
+fn grouped<T>(jobs: Vec<T>, lease: impl Fn(&T) -> Option<Duration>) -> HashMap<Option<Duration>, Vec<T>> {
+    let mut groups: HashMap<_, Vec<T>> = HashMap::new();
+    for job in jobs {
+        groups.entry(lease(&job)).or_default().push(job);
+    }
+    groups
+}
+
+fn spawn(engine: &Arc<Engine>, operation: &'static str, count: usize, task: impl Future<Output = ()> + Send + 'static) {
+    let span = tracing::debug_span!("give_back", lock.backend = engine.kind, lock.count = count, operation);
+    if let Err(error) = engine.spawn(task.instrument(span)) {
+        tracing::warn!(%error, lock.backend = engine.kind, "nothing can be given back in the background");
+    }
+}
+
+async fn release_all(engine: Arc<Engine>, lease: Option<Duration>, mut jobs: Vec<Owed>) {
+    let mut effort = Effort::new(&engine, lease);
+    loop {
+        let holdings: Vec<_> =
+            jobs.iter().filter_map(|job| job.hold.as_ref()).map(|hold| hold.holding().clone()).collect();
+        let answers = within(&engine.clock, effort.limit, engine.backend.release(&holdings)).await;
+        let mut answers = answers.unwrap_or_default().into_iter();
+        let mut again = Vec::new();
+        for mut job in jobs {
+            match answers.next().unwrap_or_else(|| Err(effort.no_answer())) {
+                Err(error) if error.is_retryable() && !effort.is_over(&engine) => {
+                    // Who waits for the release is told now; giving back goes on behind it.
+                    if let (Some(reply), Some(hold)) = (job.reply.take(), &job.hold) {
+                        let _ = reply.send(Err(hold.slot().about(error)));
+                    }
+                    again.push(job);
                 }
+                answer => job.settle(answer),
             }
-            if again.is_empty() {
-                return;
-            }
-            attempts = again;
-            effort.pause(engine).await;
+        }
+        if again.is_empty() {
+            return;
+        }
+        jobs = again;
+        effort.pause(&engine).await;
+    }
+}
+
+/// Once is enough here: what is left, if anything, ends with its lease.
+async fn clean_up_all(engine: Arc<Engine>, lease: Option<Duration>, jobs: Vec<(Arc<Holding>, Pending)>) {
+    let (holds, _pending): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+    let Some(local) = engine.backend.local() else {
+        within(&engine.clock, engine.operation_limit(lease), engine.backend.release(&holds)).await;
+        return;
+    };
+    for hold in &holds {
+        if let Err(error) = guarded(|| local.release(hold)) {
+            tracing::debug!(%error, "a lost hold could not be cleaned up");
         }
     }
+}
 
-    /// A job has ended other than by its regular way.
-    fn done(&self, job: Job, answer: Result<()>) {
-        if let Err(error) = answer {
-            match job {
-                Job::Release(hold, reply) => {
-                    let answer = hold.finish(Err(error), false);
-                    if let Some(reply) = reply {
-                        let _ = reply.send(answer);
-                    }
-                }
-                Job::CleanUp(_) => tracing::debug!(%error, "a lost hold could not be cleaned up"),
-                Job::Abandon(attempt) => tracing::warn!(
+async fn abandon_all(engine: Arc<Engine>, lease: Option<Duration>, jobs: Vec<(Attempt, Pending)>) {
+    let mut effort = Effort::new(&engine, lease);
+    let (mut attempts, mut pending): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+    loop {
+        let answers = within(&engine.clock, effort.limit, engine.backend.abandon(&attempts)).await;
+        let mut answers = answers.unwrap_or_default().into_iter();
+        let mut again = Vec::new();
+        for attempt in attempts {
+            match answers.next().unwrap_or_else(|| Err(effort.no_answer())) {
+                Ok(()) => {}
+                Err(error) if error.is_retryable() && !effort.is_over(&engine) => again.push(attempt),
+                Err(error) => tracing::warn!(
                     %error,
                     lock.name = attempt.spec.target.name.as_str(),
+                    lock.backend = engine.kind,
                     "an abandoned attempt could not be given back; the backend does so itself"
                 ),
             }
         }
-        self.one_done();
-    }
-
-    fn one_done(&self) {
-        if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.idle.notify_waiters();
+        pending.truncate(again.len());
+        if again.is_empty() {
+            return;
         }
+        attempts = again;
+        effort.pause(&engine).await;
     }
 }
 
 /// How long and how often something is tried.
 struct Effort {
     limit: Duration,
-    until: crate::clock::Time,
+    until: Time,
     pause: Duration,
 }
 
@@ -227,7 +288,7 @@ impl Effort {
     fn new(engine: &Engine, lease: Option<Duration>) -> Self {
         Self {
             limit: engine.operation_limit(lease),
-            until: engine.clock.now().after(lease.unwrap_or(PATIENCE).min(PATIENCE * 6)),
+            until: engine.clock.now().after(lease.unwrap_or(PATIENCE).min(LONGEST_PATIENCE)),
             pause: FIRST_PAUSE,
         }
     }

@@ -142,7 +142,7 @@ where
     for mutex in &mutexes {
         let wait = match wait {
             Wait::For(limit) => match limit.saturating_sub(engine.clock.now().since(start)) {
-                Duration::ZERO => Wait::No,
+                Duration::ZERO => return Ok(None),
                 rest => Wait::For(rest),
             },
             wait => wait,
@@ -152,5 +152,7 @@ where
             None => return Ok(None),
         }
     }
+    // While one was waited for, another one may have been lost.
+    all.ensure_held()?;
     Ok(Some(all))
 }

@@ -76,9 +76,9 @@ impl Guard {
     }
 
     /// How long the lock is held at least, if nothing is renewed any more; computed at the call. `None`: the hold
-    /// doesn't expire.
+    /// doesn't expire and has no limit. Zero once the lock is lost.
     pub fn remaining(&self) -> Option<Duration> {
-        self.hold().remaining()
+        self.held().remaining()
     }
 
     /// Fails if the lock is no longer held. A good last line before something that can't be undone; between this call
@@ -207,7 +207,7 @@ impl Held {
 
     /// See [`Guard::lost`].
     pub fn lost(&self) -> Lost {
-        Lost { hold: self.hold.clone(), tenure: self.tenure }
+        Lost { hold: self.hold.clone(), tenure: self.tenure, waker: None }
     }
 
     pub(crate) fn lease(&self) -> Option<Duration> {
@@ -232,17 +232,33 @@ impl fmt::Debug for Held {
 
 /// Completes when a lock is lost; see [`Guard::lost`].
 #[must_use = "futures do nothing unless awaited"]
-#[derive(Clone)]
 pub struct Lost {
     hold: Arc<Hold>,
     tenure: u32,
+    /// The number of the waker that was left with the hold.
+    waker: Option<u64>,
 }
 
 impl Future for Lost {
     type Output = LossReason;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LossReason> {
-        self.hold.poll_lost(self.tenure, cx)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LossReason> {
+        let this = &mut *self;
+        this.hold.poll_lost(this.tenure, &mut this.waker, cx)
+    }
+}
+
+impl Clone for Lost {
+    fn clone(&self) -> Self {
+        Self { hold: self.hold.clone(), tenure: self.tenure, waker: None }
+    }
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        if let Some(waker) = self.waker {
+            self.hold.forget_waker(waker);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::guard::{Guard, HoldState, Release};
 use super::lock::Lock;
 use crate::clock::Sleep;
-use crate::engine::select::{Either, either};
+use crate::engine::select::{Either, either, within};
 use crate::engine::{Engine, Wait};
 use crate::{Error, ErrorKind, LockOptions, Primitive, Result};
 
@@ -356,17 +356,28 @@ impl UpgradeableGuard {
             return Err(hold_error(&hold, Error::misconfigured("this hold has already been upgraded to a write")));
         }
         self.guard.ensure_held()?;
+        hold.set_upgraded();
         let engine = hold.engine().clone();
         let (backend, holding) = (engine.backend.clone(), hold.holding().clone());
         let upgraded = match wait {
-            Wait::No => engine.on_io(async move { backend.try_upgrade(&holding).await }).await,
+            Wait::No => {
+                let (clock, limit) = (engine.clock.clone(), engine.operation_limit(hold.slot().spec.lease));
+                let attempt = async move {
+                    within(&clock, limit, backend.try_upgrade(&holding)).await.unwrap_or_else(|| {
+                        Err(Error::unavailable(format!("the backend gave no answer within {limit:?}")))
+                    })
+                };
+                engine.on_io(attempt).await
+            }
             Wait::For(_) | Wait::Forever => {
                 let cancel = CancelOnDrop::new();
-                let cancelled = cancel.0.clone();
+                let (cancelled, lost) = (cancel.0.clone(), self.guard.lost());
                 let upgrade = engine.on_io(async move {
-                    match either(pin!(backend.upgrade(&holding)), pin!(cancelled.notified())).await {
+                    let ended = pin!(async { either(pin!(lost), pin!(cancelled.notified())).await });
+                    match either(pin!(backend.upgrade(&holding)), ended).await {
                         Either::First(upgraded) => upgraded.map(|()| true),
-                        Either::Second(()) => Ok(false),
+                        Either::Second(Either::First(reason)) => Err(Error::lost(reason)),
+                        Either::Second(Either::Second(())) => Ok(false),
                     }
                 });
                 let limit = match wait {
