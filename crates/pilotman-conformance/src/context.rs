@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pilotman_core::{Capabilities, Locks};
+use pilotman_core::{Capabilities, LockOptions, Locks, Waiting};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::faults::{Faults, Faulty};
@@ -65,7 +65,12 @@ impl Ctx {
 
     /// A backend of its own at the place of this run, as another process would have.
     pub(crate) fn client(&self) -> Client {
-        let locks = Locks::builder_shared(self.under_test.backend(&self.place)).build();
+        let mut options = LockOptions::default();
+        if self.capabilities.waiting == Waiting::Poll {
+            // With the default of half a second, cases with many clients would take minutes and prove no more.
+            options.retry = Some(Duration::from_millis(50));
+        }
+        let locks = Locks::builder_shared(self.under_test.backend(&self.place)).options(options).build();
         Client { locks, surface: self.surface() }
     }
 

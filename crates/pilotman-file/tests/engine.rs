@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{LONG, permits, within};
-use pilotman_core::{Guard, Locks, LossReason, Primitive};
+use pilotman_core::{Guard, HoldState, Locks, LossReason, Primitive};
 use pilotman_file::{FileBackend, FileOptions};
 use pollster::block_on;
 
@@ -94,4 +94,21 @@ fn a_time_out_leaves_nothing_behind() {
         drop(block_on(within(LONG, acquire(&one, blocker))).unwrap());
         drop(block_on(within(LONG, acquire(&two, kind()))).unwrap());
     }
+}
+
+#[test]
+fn a_hold_that_was_broken_is_not_handed_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = (locks(directory.path()), locks(directory.path()));
+    let guard = block_on(acquire(&one, Primitive::Mutex));
+    let mut waiting = Box::pin(acquire(&one, Primitive::Mutex));
+    assert!(common::poll_once(waiting.as_mut()).is_none());
+    block_on(other.force_release("a", Primitive::Mutex)).unwrap();
+    let theirs = block_on(within(LONG, acquire(&other, Primitive::Mutex))).expect("the lock was broken");
+    // To whom waits behind it in this process, the broken hold would look like any other.
+    drop(guard);
+    assert!(block_on(within(Duration::from_millis(300), waiting.as_mut())).is_none(), "two hold the lock");
+    assert_eq!(theirs.state(), HoldState::Held);
+    drop(theirs);
+    assert_eq!(block_on(within(LONG, waiting)).expect("the lock is free").state(), HoldState::Held);
 }

@@ -14,7 +14,7 @@ use crate::clock::{Alarm, Time};
 use crate::metrics::Stopwatch;
 use crate::primitives::{HoldState, Release};
 use crate::sync::{Wakers, lock, wake_all};
-use crate::{Error, ErrorKind, Fencing, LossReason, Result};
+use crate::{Error, ErrorKind, Fencing, LossReason, Result, Waiting};
 
 /// A hold of this process. It may have several tenants one after the other: each local hand-off begins a new tenancy.
 pub(crate) struct Hold {
@@ -28,6 +28,8 @@ pub(crate) struct Hold {
     observed: AtomicBool,
     /// An upgrade was asked for, so that what the next holder would get is not what it asked for.
     upgraded: AtomicBool,
+    /// Others are due a turn.
+    exhausted: AtomicBool,
     fate: Mutex<Fate>,
 }
 
@@ -90,6 +92,7 @@ impl Hold {
             at_risk: AtomicBool::new(false),
             observed: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
             fate: Mutex::default(),
         });
         if engine.reports() {
@@ -311,13 +314,20 @@ impl Hold {
 
     /// The hold is no longer this process's.
     pub(super) fn returned(&self, others_wait: bool) {
-        if others_wait {
-            self.slot.let_others_go_first(&*self.slot.engine.clock);
-        }
+        self.yield_if(others_wait);
         let driver = self.slot.queue().returned();
         self.slot.engine.hold_ended();
         if driver == Driver::Start {
             driver::start(&self.slot);
+        }
+    }
+
+    /// Lets others go first if they were seen waiting. Those who poll may take half a second to come, so for them only
+    /// when they are due a turn.
+    fn yield_if(&self, others_wait: bool) {
+        let polled = self.slot.engine.capabilities.waiting == Waiting::Poll;
+        if others_wait && (!polled || self.exhausted.load(Ordering::Relaxed)) {
+            self.slot.let_others_go_first(&*self.slot.engine.clock);
         }
     }
 
@@ -353,9 +363,7 @@ impl Hold {
             self.returned(others_wait);
             return answer;
         }
-        if others_wait {
-            self.slot.let_others_go_first(&*self.slot.engine.clock);
-        }
+        self.yield_if(others_wait);
         self.slot.engine.hold_ended();
         answer
     }
@@ -440,6 +448,9 @@ impl Tenancy {
         let tenure = self.tenure.wrapping_add(1);
         let back = {
             let mut queue = slot.queue();
+            if queue.is_exhausted() {
+                hold.exhausted.store(true, Ordering::Relaxed);
+            }
             let back = match (healthy, engine.backend.local()) {
                 (false, _) => Back::GiveBack,
                 (true, Some(_)) => queue.hand_on_or_return(),

@@ -127,6 +127,11 @@ impl<W> Queue<W> {
         Some(next)
     }
 
+    /// Whether others are due a turn although waiters of this process are left.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.hand_offs >= MAX_HAND_OFFS && !self.waiting.is_empty()
+    }
+
     /// Puts a waiter back to where it was before it was to get a hold that turned out to be none.
     pub(crate) fn put_back(&mut self, (ticket, waiter): Ticketed<W>) -> Driver {
         let at = self.waiting.partition_point(|(other, _)| *other < ticket);
