@@ -115,11 +115,11 @@ impl Future for Acquire {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let State::Start = this.state {
-            if let Err(error) = this.start() {
-                this.state = State::Done;
-                return Poll::Ready(Err(error));
-            }
+        if let State::Start = this.state
+            && let Err(error) = this.start()
+        {
+            this.state = State::Done;
+            return Poll::Ready(Err(error));
         }
         match &mut this.state {
             State::Queued { ticket, receiver, limit, since } => {

@@ -423,60 +423,69 @@ impl Tenancy {
         hold.expire_if_due();
         let begun = Stopwatch::start(&*engine.clock);
         let healthy = !hold.at_risk.load(Ordering::Acquire) && !hold.upgraded.load(Ordering::Acquire);
-        // What is gone must not be handed on. Where nobody waits, that is for the release to find out.
-        if slot.queue().len() > 0
-            && let Some(reason) = engine.backend.verify(&hold.holding)
-        {
-            hold.lose(reason, None);
-        }
-        let mut fate = hold.fate();
-        if let Some(alarm) = fate.limit.take() {
-            engine.clock.disarm(alarm);
-        }
-        let wakers = fate.wakers.take();
-        if let Some(reason) = fate.loss.clone() {
-            let released = std::mem::replace(&mut fate.released, true);
-            drop(fate);
-            drop(wakers);
-            tracing::debug!(lock.name = slot.spec.target.name.as_str(), "released after its loss");
-            if !released && reason != LossReason::HoldLimit {
-                // Harmless if nothing is there any longer, and it frees what is: a release removes only its own hold.
-                engine.releaser.clean_up(&hold);
+        let mut verified = false;
+        let (mut fate, mut queue) = loop {
+            let mut fate = hold.fate();
+            if let Some(reason) = fate.loss.clone() {
+                let released = std::mem::replace(&mut fate.released, true);
+                let (limit, wakers) = (fate.limit.take(), fate.wakers.take());
+                drop(fate);
+                drop(wakers);
+                if let Some(alarm) = limit {
+                    engine.clock.disarm(alarm);
+                }
+                tracing::debug!(lock.name = slot.spec.target.name.as_str(), "released after its loss");
+                if !released && reason != LossReason::HoldLimit {
+                    // Harmless if nothing is there any longer, and it frees what is: a release removes only its own
+                    // hold.
+                    engine.releaser.clean_up(&hold);
+                }
+                return Ended::Now(Ok(Release::AlreadyLost(reason)));
             }
-            return Ended::Now(Ok(Release::AlreadyLost(reason)));
-        }
-        let tenure = self.tenure.wrapping_add(1);
-        let back = {
-            let mut queue = slot.queue();
-            if queue.is_exhausted() {
-                hold.exhausted.store(true, Ordering::Relaxed);
+            let queue = slot.queue();
+            if verified || queue.len() == 0 {
+                break (fate, queue);
             }
-            let back = match (healthy, engine.backend.local()) {
-                (false, _) => Back::GiveBack,
-                (true, Some(_)) => queue.hand_on_or_return(),
-                (true, None) => queue.hand_on().map_or(Back::GiveBack, Back::HandOn),
-            };
-            if matches!(back, Back::HandOn(_)) && !queue.wanted() {
-                slot.changed.notify_one();
+            drop((queue, fate));
+            // What is gone must not be handed on. Where nobody waits, that is for the release to find out.
+            verified = true;
+            if let Some(reason) = engine.backend.verify(&hold.holding) {
+                hold.lose(reason, None);
             }
-            back
         };
+        let tenure = self.tenure.wrapping_add(1);
+        if queue.is_exhausted() {
+            hold.exhausted.store(true, Ordering::Relaxed);
+        }
+        let back = match (healthy, engine.backend.local()) {
+            (false, _) => Back::Owed,
+            (true, Some(_)) => queue.hand_on_or_return(),
+            (true, None) => queue.hand_on().map_or(Back::Owed, Back::Next),
+        };
+        if matches!(back, Back::Next(_)) && !queue.wanted() {
+            slot.changed.notify_one();
+        }
+        drop(queue);
+        let (limit, wakers) = (fate.limit.take(), fate.wakers.take());
         hold.tenure.store(tenure, Ordering::Release);
-        fate.released = !matches!(back, Back::HandOn(_));
+        fate.released = !matches!(back, Back::Next(_));
         drop(fate);
         // Wakers are foreign code, and so is whoever listens to events: no mutex is held.
         drop(wakers);
+        if let Some(alarm) = limit {
+            engine.clock.disarm(alarm);
+        }
         tracing::debug!(
             lock.name = slot.spec.target.name.as_str(),
             lock.backend = engine.kind,
-            lock.local_hand_off = matches!(back, Back::HandOn(_)),
+            lock.local_hand_off = matches!(back, Back::Next(_)),
             "released"
         );
         let waiter = match back {
-            Back::HandOn(waiter) => waiter,
-            Back::GiveBack | Back::Returned => {
+            Back::Next(waiter) => waiter,
+            Back::Owed | Back::Settled => {
                 hold.unregister();
-                return hold.give_to_backend(answer, matches!(back, Back::Returned));
+                return hold.give_to_backend(answer, matches!(back, Back::Settled));
             }
         };
         slot.labels.handed_off(begun, &*engine.clock);

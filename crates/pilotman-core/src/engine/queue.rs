@@ -39,11 +39,11 @@ pub(crate) type Ticketed<W> = (u64, W);
 #[derive(Debug)]
 pub(crate) enum Back<W> {
     /// This waiter gets it.
-    HandOn(Ticketed<W>),
+    Next(Ticketed<W>),
     /// The backend gets it, and [`Queue::returned`] has to be called then.
-    GiveBack,
+    Owed,
     /// The backend gets it, and that is accounted for.
-    Returned,
+    Settled,
 }
 
 impl<W> Queue<W> {
@@ -145,9 +145,9 @@ impl<W> Queue<W> {
     pub(crate) fn hand_on_or_return(&mut self) -> Back<W> {
         if self.waiting.is_empty() {
             self.out -= 1;
-            return Back::Returned;
+            return Back::Settled;
         }
-        self.hand_on().map_or(Back::GiveBack, Back::HandOn)
+        self.hand_on().map_or(Back::Owed, Back::Next)
     }
 
     /// A hold is no longer this process's.

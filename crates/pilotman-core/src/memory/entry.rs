@@ -14,6 +14,13 @@ use crate::clock::Time;
 #[derive(Default)]
 pub(super) struct State {
     holders: Vec<Holding>,
+    /// Apart, since there may be many names that are held and few that are waited for.
+    line: Option<Box<Line>>,
+}
+
+/// Those who wait.
+#[derive(Default)]
+struct Line {
     waiting: VecDeque<Waiting>,
     /// The upgradeable reader that wants to write; it goes before everybody else.
     upgrading: Option<(AttemptId, oneshot::Sender<()>)>,
@@ -34,6 +41,12 @@ struct Waiting {
     granted: oneshot::Sender<Grant>,
 }
 
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.upgrading.is_none()
+    }
+}
+
 /// What an entry needs of its surroundings.
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
@@ -49,7 +62,19 @@ pub(super) struct Entry<'a> {
 
 impl State {
     pub(super) fn is_idle(&self) -> bool {
-        self.holders.is_empty() && self.waiting.is_empty() && self.upgrading.is_none()
+        self.holders.is_empty() && self.line.as_ref().is_none_or(|line| line.is_empty())
+    }
+
+    fn upgrading(&self) -> Option<AttemptId> {
+        self.line.as_ref()?.upgrading.as_ref().map(|(id, _)| *id)
+    }
+
+    fn waiters(&self) -> usize {
+        self.line.as_ref().map_or(0, |line| line.waiting.len())
+    }
+
+    fn line(&mut self) -> &mut Line {
+        self.line.get_or_insert_default()
     }
 
     fn holder(&mut self, id: AttemptId) -> Option<&mut Holding> {
@@ -61,7 +86,7 @@ impl State {
         let all = |allowed: fn(Primitive) -> bool| self.holders.iter().all(|holder| allowed(holder.primitive));
         match primitive {
             Primitive::Mutex | Primitive::Write => self.holders.is_empty(),
-            Primitive::Read => all(|other| other != Primitive::Write) && self.upgrading.is_none(),
+            Primitive::Read => all(|other| other != Primitive::Write) && self.upgrading().is_none(),
             Primitive::UpgradeableRead => all(|other| other == Primitive::Read),
             Primitive::Permit(permits) => self.holders.len() < permits.get() as usize,
         }
@@ -95,33 +120,41 @@ impl Entry<'_> {
     pub(super) fn settle(&mut self) {
         let now = self.context.now;
         self.state.holders.retain(|holder| holder.expires > now);
-        if let Some((id, _)) = &self.state.upgrading {
-            let id = *id;
+        if let Some(id) = self.state.upgrading() {
             let alone = self.state.holders.iter().all(|holder| holder.id == id);
-            if !self.state.holders.iter().any(|holder| holder.id == id) {
-                self.state.upgrading = None;
+            if !self.holds(id) {
+                self.state.line().upgrading = None;
             } else if alone {
                 self.become_writer(id);
-                if let Some((_, upgraded)) = self.state.upgrading.take() {
+                if let Some((_, upgraded)) = self.state.line().upgrading.take() {
                     // Who no longer listens withdraws, and holds the write until the release.
                     let _ = upgraded.send(());
                 }
             }
         }
-        while let Some(first) = self.state.waiting.front() {
-            if first.granted.is_closed() {
-                self.state.waiting.pop_front();
-                continue;
-            }
-            if !self.state.admits(first.attempt.spec.target.primitive) {
-                break;
-            }
-            let Some(Waiting { attempt, events, granted }) = self.state.waiting.pop_front() else { break };
+        while let Some(waiting) = self.next_admitted() {
+            let Waiting { attempt, events, granted } = waiting;
             let grant = self.grant(&attempt, events);
             if granted.send(grant).is_err() {
                 self.state.holders.retain(|holder| holder.id != attempt.id);
             }
         }
+        if self.state.line.as_ref().is_some_and(|line| line.is_empty()) {
+            self.state.line = None;
+        }
+    }
+
+    /// Takes the first waiter out of the line, if it can come in.
+    fn next_admitted(&mut self) -> Option<Waiting> {
+        let line = self.state.line.as_mut()?;
+        while line.waiting.front().is_some_and(|first| first.granted.is_closed()) {
+            line.waiting.pop_front();
+        }
+        let first = line.waiting.front()?.attempt.spec.target.primitive;
+        if !self.state.admits(first) {
+            return None;
+        }
+        self.state.line().waiting.pop_front()
     }
 
     fn become_writer(&mut self, id: AttemptId) {
@@ -136,7 +169,7 @@ impl Entry<'_> {
             let grant = Grant { token: Some(holder.token), valid_from: None, state: None };
             return Outcome::Granted(grant);
         }
-        if self.state.waiting.is_empty() && self.state.admits(attempt.spec.target.primitive) {
+        if self.state.waiters() == 0 && self.state.admits(attempt.spec.target.primitive) {
             return Outcome::Granted(self.grant(attempt, events.clone()));
         }
         let expiry = self.next_expiry();
@@ -150,12 +183,14 @@ impl Entry<'_> {
             return Ok(grant);
         }
         let (granted, receiver) = oneshot::channel();
-        self.state.waiting.push_back(Waiting { attempt: attempt.clone(), events: events.clone(), granted });
+        self.state.line().waiting.push_back(Waiting { attempt: attempt.clone(), events: events.clone(), granted });
         Err(receiver)
     }
 
     pub(super) fn abandon(&mut self, id: AttemptId) {
-        self.state.waiting.retain(|waiting| waiting.attempt.id != id);
+        if let Some(line) = &mut self.state.line {
+            line.waiting.retain(|waiting| waiting.attempt.id != id);
+        }
         self.release(id);
     }
 
@@ -186,7 +221,7 @@ impl Entry<'_> {
     pub(super) fn upgrade(&mut self, id: AttemptId) -> Option<oneshot::Receiver<()>> {
         self.state.holder(id)?;
         let (upgraded, receiver) = oneshot::channel();
-        self.state.upgrading = Some((id, upgraded));
+        self.state.line().upgrading = Some((id, upgraded));
         Some(receiver)
     }
 
@@ -200,8 +235,8 @@ impl Entry<'_> {
     }
 
     pub(super) fn withdraw_upgrade(&mut self, id: AttemptId) {
-        if self.state.upgrading.as_ref().is_some_and(|(upgrading, _)| *upgrading == id) {
-            self.state.upgrading = None;
+        if self.state.upgrading() == Some(id) {
+            self.state.line().upgrading = None;
         }
     }
 
@@ -215,7 +250,7 @@ impl Entry<'_> {
             name: Some(name.to_owned()),
             physical: name.to_owned(),
             holders: self.state.holders.iter().map(|holder| holder.describe(now)).collect(),
-            waiters: Some(self.state.waiting.len()),
+            waiters: Some(self.state.waiters()),
             token: self.state.holders.iter().map(|holder| holder.token).max(),
         }
     }
@@ -223,7 +258,9 @@ impl Entry<'_> {
     /// Takes out all holders. Returns them, and whom to tell.
     pub(super) fn break_all(&mut self, now: Time) -> (Vec<Holder>, Vec<(Events, AttemptId)>) {
         let broken = std::mem::take(&mut self.state.holders);
-        self.state.upgrading = None;
+        if let Some(line) = &mut self.state.line {
+            line.upgrading = None;
+        }
         let holders = broken.iter().map(|holder| holder.describe(now)).collect();
         (holders, broken.into_iter().map(|holder| (holder.events, holder.id)).collect())
     }
