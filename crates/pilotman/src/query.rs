@@ -49,6 +49,8 @@ impl Query {
         self.take_as(name, "a duration like 500ms, 10s or 2m", |text| parse_duration(text).ok())
     }
 
+    // Most backends use these two; a build without any of them is no reason to warn.
+    #[cfg_attr(not(feature = "file"), allow(dead_code))]
     pub(crate) fn take_bool(&mut self, name: &'static str) -> Result<Option<bool>> {
         self.take_as(name, "true or false", |text| match text {
             "true" | "1" | "yes" | "" => Some(true),
@@ -57,6 +59,7 @@ impl Query {
         })
     }
 
+    #[cfg_attr(not(feature = "file"), allow(dead_code))]
     pub(crate) fn take_names(&mut self, name: &'static str) -> Result<Option<NameRule>> {
         self.take_as(name, "dotnet, strict or exact", parse_names)
     }
@@ -81,6 +84,7 @@ impl Query {
     }
 }
 
+#[cfg_attr(not(feature = "file"), allow(dead_code))]
 pub(crate) fn parse_names(text: &str) -> Option<NameRule> {
     match text {
         "dotnet" => Some(NameRule::DotNet),
