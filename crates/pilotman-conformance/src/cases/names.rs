@@ -14,26 +14,33 @@ pub(super) const CASES: &[Case] = &[
     plain("names", "physical_names_are_stable", &["mutex"], physical_names_are_stable),
 ];
 
+/// All of these can be held at once, and each keeps others out.
+fn are_locks_of_their_own(ctx: &Ctx, x: Exclusive, names: &[String]) {
+    let (one, other) = (ctx.client(), ctx.client());
+    let hold = |name: &String| {
+        x.adopt(ctx, name);
+        x.lock(&one, name).try_now().unwrap_or_else(|| panic!("{:?} is a name of its own", shown(name)))
+    };
+    let holds: Vec<Hold> = names.iter().map(hold).collect();
+    for name in names {
+        x.lock(&other, name).must_be_taken();
+    }
+    holds.into_iter().for_each(Hold::release);
+}
+
 fn case_matters(ctx: &Ctx, x: Exclusive) {
-    let (one, other, base) = (ctx.client(), ctx.client(), ctx.name());
+    let base = ctx.name();
     let long = "x".repeat(990);
     for (lower, upper) in
         [("a".to_owned(), "A".to_owned()), (format!("{long}a"), format!("{long}A")), ("é".into(), "É".into())]
     {
         let names = [format!("{base}{lower}"), format!("{base}{upper}")];
-        let holds = names.each_ref().map(|name| {
-            x.adopt(ctx, name);
-            x.lock(&one, name).try_now().unwrap_or_else(|| panic!("{:?} is a name of its own", shown(name)))
-        });
-        for name in &names {
-            x.lock(&other, name).must_be_taken();
-        }
-        holds.into_iter().for_each(Hold::release);
+        are_locks_of_their_own(ctx, x, &names);
     }
 }
 
 fn ten_thousand_characters(ctx: &Ctx, x: Exclusive) {
-    let (one, other, base) = (ctx.client(), ctx.client(), ctx.name());
+    let base = ctx.name();
     let names = [
         format!("{base}{}1", "n".repeat(10_000)),
         format!("{base}{}2", "n".repeat(10_000)),
@@ -41,14 +48,7 @@ fn ten_thousand_characters(ctx: &Ctx, x: Exclusive) {
         format!("{base}{}", "\\".repeat(1_000)),
         format!("{base}{}", "🚂".repeat(5_000)),
     ];
-    let holds = names.each_ref().map(|name| {
-        x.adopt(ctx, name);
-        x.lock(&one, name).try_now().unwrap_or_else(|| panic!("{:?} is a name of its own", shown(name)))
-    });
-    for name in &names {
-        x.lock(&other, name).must_be_taken();
-    }
-    holds.into_iter().for_each(Hold::release);
+    are_locks_of_their_own(ctx, x, &names);
 }
 
 fn odd_names_are_different_locks(ctx: &Ctx, x: Exclusive) {

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hold::guarded;
-use super::queue::Driver;
-use super::queue::Ticketed;
+use super::queue::{Driver, Ticketed};
 use super::releaser::Pending;
 use super::select::{Either, either, within};
 use super::slot::Waiter;

@@ -254,8 +254,10 @@ impl Hold {
             // The tenant may not know yet, but others of this process may stand in line for the successor, and what is
             // left of the hold must not be in their way.
             _ => {
-                if let Some(local) = self.slot.engine.backend.local() {
-                    let _ = guarded(|| local.release(&self.holding));
+                if let Some(local) = self.slot.engine.backend.local()
+                    && let Err(error) = guarded(|| local.release(&self.holding))
+                {
+                    tracing::debug!(error = %self.slot.about(error), "a lost hold could not be cleaned up");
                 }
                 self.returned(false);
             }
