@@ -74,7 +74,7 @@ impl Broken {
             Defect::RareDoubleGrant if count % 8 == 7 => {}
             _ => return None,
         }
-        Some(Grant { token: Some((1 << 40) + count), valid_from: None, state: None })
+        Some(Grant { token: Some((1 << 40) + count), ..Grant::default() })
     }
 
     fn with_token(&self, mut grant: Grant) -> Grant {
@@ -110,6 +110,10 @@ impl Backend for Broken {
 
     fn check(&self) -> BoxFuture<'_, Result<()>> {
         self.inner.check()
+    }
+
+    fn ready(&self) -> Option<BoxFuture<'_, Result<()>>> {
+        self.inner.ready()
     }
 
     fn try_acquire<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Result<Outcome>> {

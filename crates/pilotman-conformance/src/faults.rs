@@ -407,6 +407,10 @@ impl Backend for Faulty {
         Box::pin(self.faults.call(Operation::Check, Vec::new(), self.inner.check()))
     }
 
+    fn ready(&self) -> Option<BoxFuture<'_, Result<()>>> {
+        self.inner.ready()
+    }
+
     fn try_acquire<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(self.faults.call(Operation::TryAcquire, one(attempt.id), async move {
             match self.inner.local() {

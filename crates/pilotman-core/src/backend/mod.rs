@@ -122,6 +122,10 @@ pub struct Grant {
     /// [`Backend::try_acquire`]. A grant that was pushed counts from when the last request was sent that the server
     /// answered with "not yours".
     pub valid_from: Option<Time>,
+    /// How long the hold lasts unless renewed, where that is less than the lease asked for. `None`: as long as that. A
+    /// lock that is handed to a waiter who may have died is better not handed over for a whole lease; the engine then
+    /// renews it at once.
+    pub lease: Option<Duration>,
     /// Whatever the backend wants back with the hold.
     pub state: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -131,6 +135,7 @@ impl fmt::Debug for Grant {
         f.debug_struct("Grant")
             .field("token", &self.token)
             .field("valid_from", &self.valid_from)
+            .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
 }
@@ -265,6 +270,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Set if attempts, releases and mints are but local system calls, which the engine then makes on the caller's
     /// thread. The corresponding methods of this trait are never called then.
     fn local(&self) -> Option<&dyn LocalBackend> {
+        None
+    }
+
+    /// Whatever must be done before an attempt can be made, such as connecting; `None` if nothing must. It has a limit
+    /// of its own, which the time that one attempt has does not shorten.
+    fn ready(&self) -> Option<BoxFuture<'_, Result<()>>> {
         None
     }
 

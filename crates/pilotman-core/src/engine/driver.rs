@@ -67,13 +67,12 @@ pub(super) async fn attempt_once(reservation: Reservation, waiter: Waiter) {
     let Some(slot) = reservation.slot.clone() else { return };
     let engine = &slot.engine;
     let attempt = Abandoned(Some((slot.clone(), engine.attempt(&slot, false))));
-    let sent = engine.clock.now();
     let answer = match ask(&slot, attempt.get()).await {
-        Ok(Outcome::Granted(grant)) => {
+        Ok((Outcome::Granted(grant), sent)) => {
             reservation.keep();
             attempt.take().and_then(|attempt| Hold::take(&slot, attempt, grant, sent).map(Some))
         }
-        Ok(Outcome::Contended { .. }) => {
+        Ok((Outcome::Contended { .. }, _)) => {
             attempt.settled();
             drop(reservation);
             Ok(None)
@@ -116,10 +115,15 @@ impl Drop for Abandoned {
     }
 }
 
-/// One bounded attempt. After an error of unknown effect, what may have been granted is given back at once.
-async fn ask(slot: &Slot, attempt: &Attempt) -> Result<Outcome> {
+/// One bounded attempt, and when it was sent. After an error of unknown effect, what may have been granted is given
+/// back at once.
+async fn ask(slot: &Slot, attempt: &Attempt) -> Result<(Outcome, Time)> {
     let engine = &slot.engine;
+    if let Some(ready) = engine.backend.ready() {
+        ready.await.map_err(|error| slot.about(error))?;
+    }
     let limit = engine.operation_limit(slot.spec.lease);
+    let sent = engine.clock.now();
     let outcome = match engine.backend.local() {
         Some(local) => guarded(|| local.try_acquire(attempt)),
         None => within(&engine.clock, limit, engine.backend.try_acquire(attempt))
@@ -131,7 +135,7 @@ async fn ask(slot: &Slot, attempt: &Attempt) -> Result<Outcome> {
         Ok(Outcome::Contended { .. }) => "contended",
         Err(error) => error.kind().as_str(),
     });
-    outcome.map_err(|error| {
+    outcome.map(|outcome| (outcome, sent)).map_err(|error| {
         if !error.has_no_effect() {
             engine.releaser.abandon(attempt.clone());
         }
@@ -229,15 +233,14 @@ impl Running {
         let watches = engine.capabilities.waiting == Waiting::Watch;
         let mut pause = POLL_FIRST;
         loop {
-            let sent = engine.clock.now();
             let retry_after = match ask(slot, attempt).await? {
-                Outcome::Granted(grant) => return Ok(Round::Granted(grant, sent)),
+                (Outcome::Granted(grant), sent) => return Ok(Round::Granted(grant, sent)),
                 // What changed before the watch was there is not told by it.
-                Outcome::Contended { .. } if watches && watch.is_none() => {
+                (Outcome::Contended { .. }, _) if watches && watch.is_none() => {
                     watch = self.watch(attempt).await?;
                     continue;
                 }
-                Outcome::Contended { retry_after } => retry_after,
+                (Outcome::Contended { retry_after }, _) => retry_after,
             };
             let until = match &watch {
                 Some(_) => retry_after.map_or(Time::NEVER, |after| engine.clock.now().after(after)),

@@ -81,7 +81,10 @@ impl Hold {
         let engine = &slot.engine;
         let token = grant.token;
         let deadline = match slot.spec.lease {
-            Some(lease) => grant.valid_from.unwrap_or(sent).after(lease).before(drift(lease)),
+            Some(lease) => {
+                let first = grant.lease.unwrap_or(lease).min(lease);
+                grant.valid_from.unwrap_or(sent).after(first).before(drift(first))
+            }
             None => Time::NEVER,
         };
         let hold = Arc::new(Self {
@@ -111,7 +114,7 @@ impl Hold {
                 ));
             }
             engine.deadlines.watch(&hold, deadline);
-            engine.keeper.keep(&hold, from.after(lease / 3));
+            engine.keeper.keep(&hold, from.after(grant.lease.unwrap_or(lease).min(lease) / 3));
         }
         tenancy.begin();
         Ok(tenancy)

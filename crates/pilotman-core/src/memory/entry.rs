@@ -109,7 +109,7 @@ impl Entry<'_> {
             since: super::wall_clock(),
             events,
         });
-        Grant { token: Some(token), valid_from: Some(self.context.now), state: None }
+        Grant { token: Some(token), valid_from: Some(self.context.now), ..Grant::default() }
     }
 
     fn next_token(&self) -> u64 {
@@ -166,7 +166,7 @@ impl Entry<'_> {
     /// One attempt, which overtakes nobody.
     pub(super) fn try_acquire(&mut self, attempt: &Attempt, events: &Events) -> Outcome {
         if let Some(holder) = self.state.holder(attempt.id) {
-            let grant = Grant { token: Some(holder.token), valid_from: None, state: None };
+            let grant = Grant { token: Some(holder.token), ..Grant::default() };
             return Outcome::Granted(grant);
         }
         if self.state.waiters() == 0 && self.state.admits(attempt.spec.target.primitive) {

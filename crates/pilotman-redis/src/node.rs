@@ -1,0 +1,323 @@
+//! One Redis as the protocols see it: something that runs scripts and pushes. Where its primary is, and that it moves,
+//! is dealt with here.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use pilotman_core::backend::Environment;
+use pilotman_core::clock::Time;
+use pilotman_core::{Error, Result};
+use redis::aio::MultiplexedConnection;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::{Cmd, RedisError, RedisResult, Value};
+use tokio::sync::watch;
+
+use crate::failure;
+use crate::options::RedisNode;
+use crate::push::Pushes;
+use crate::scripts::Script;
+
+mod confirm;
+mod connect;
+mod health;
+mod sentinel;
+
+use confirm::Confirmer;
+use health::Health;
+
+/// A command that a cluster can't serve at the moment is repeated after this pause.
+const MOMENT: Duration = Duration::from_millis(10);
+/// The server is looked at this often at most, and only while it is used.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// See the [module](self).
+pub(crate) struct Node {
+    pub(crate) spec: RedisNode,
+    /// What this process is called: in the values of its locks, and in the channel where it is told.
+    pub(crate) process: String,
+    pub(crate) pushes: Pushes,
+    environment: OnceLock<Environment>,
+    live: Mutex<Option<Arc<Live>>>,
+    connecting: Mutex<Option<Outcome>>,
+    generation: AtomicU64,
+    health: Health,
+    /// `true` once nothing is to be connected any more.
+    closed: watch::Sender<bool>,
+    sentinel_watched: AtomicBool,
+}
+
+/// How an attempt to connect ends, for all who wait for it.
+type Outcome = watch::Receiver<Option<Result<Arc<Live>>>>;
+
+/// A connection that works, as far as is known.
+pub(crate) struct Live {
+    conn: Conn,
+    /// What is at the other end, for people.
+    server: String,
+    generation: u64,
+    /// Channels of the cluster's slots that are subscribed to.
+    channels: Mutex<HashSet<u16>>,
+    confirmer: Option<Confirmer>,
+    looked: AtomicU64,
+}
+
+enum Conn {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// The answer of a script.
+pub(crate) struct Answer {
+    pub(crate) value: Value,
+    /// It had been sent before without an answer, so what it found may be its own doing.
+    pub(crate) repeated: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    async fn send(&self, slot: u16, cmd: &Cmd) -> RedisResult<Value> {
+        match &self.conn {
+            Conn::One(connection) => connection.clone().send_packed_command(cmd).await,
+            Conn::Cluster(connection) => {
+                let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
+                connection.clone().route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await
+            }
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn new(spec: RedisNode, process: String) -> Arc<Self> {
+        Arc::new(Self {
+            spec,
+            process,
+            pushes: Pushes::default(),
+            environment: OnceLock::new(),
+            live: Mutex::default(),
+            connecting: Mutex::default(),
+            generation: AtomicU64::new(0),
+            health: Health::default(),
+            closed: watch::Sender::new(false),
+            sentinel_watched: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn start(&self, environment: Environment) {
+        self.pushes.report_to(environment.events.clone());
+        // A backend belongs to one engine; a second one is none.
+        let _ = self.environment.set(environment);
+    }
+
+    pub(crate) fn environment(&self) -> Result<&Environment> {
+        self.environment.get().ok_or_else(|| {
+            Error::new(pilotman_core::ErrorKind::Internal, "a backend was used before its engine had started it")
+        })
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.environment.get().map_or(Time::ZERO, |environment| environment.clock.now())
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.environment.get().map_or(0, |environment| environment.random.next())
+    }
+
+    fn current(&self) -> Option<Arc<Live>> {
+        lock(&self.live).clone()
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        lock(&self.live).is_some()
+    }
+
+    /// The connection, made if there is none. Many who ask at once share one attempt, which goes on when they leave.
+    pub(crate) async fn live(self: &Arc<Self>) -> Result<Arc<Live>> {
+        if let Some(live) = self.current() {
+            return Ok(live);
+        }
+        let mut outcome = self.connecting()?;
+        loop {
+            if let Some(result) = outcome.borrow_and_update().clone() {
+                return result;
+            }
+            if outcome.changed().await.is_err() {
+                return Err(Error::new(pilotman_core::ErrorKind::Closed, "the runtime that connects has ended"));
+            }
+        }
+    }
+
+    fn connecting(self: &Arc<Self>) -> Result<Outcome> {
+        if *self.closed.borrow() {
+            return Err(Error::new(pilotman_core::ErrorKind::Closed, "the connections of these locks are closed"));
+        }
+        let mut connecting = lock(&self.connecting);
+        if let Some(outcome) = &*connecting
+            && outcome.borrow().is_none()
+            && outcome.has_changed().is_ok()
+        {
+            return Ok(outcome.clone());
+        }
+        let (sender, outcome) = watch::channel(None);
+        let node = self.clone();
+        tokio::spawn(async move {
+            let result = node.connect().await;
+            if let Ok(live) = &result {
+                *lock(&node.live) = Some(live.clone());
+                // Closed meanwhile: nobody would ever end it.
+                if *node.closed.borrow() {
+                    lock(&node.live).take();
+                }
+            }
+            sender.send_replace(Some(result));
+        });
+        *connecting = Some(outcome.clone());
+        Ok(outcome)
+    }
+
+    /// This connection is of no further use.
+    fn invalidate(&self, generation: u64) {
+        let mut live = lock(&self.live);
+        if live.as_ref().is_some_and(|live| live.generation == generation) {
+            live.take();
+            drop(live);
+            self.pushes.all_ask();
+        }
+    }
+
+    /// Runs a script. It is repeated once if the connection breaks: all scripts bear that.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        script: &Script,
+        slot: u16,
+        keys: &[&str],
+        arguments: &[&str],
+    ) -> Result<Answer> {
+        let build = |name: &str, script: &str| {
+            let mut cmd = Cmd::with_capacity(3 + keys.len() + arguments.len(), 256);
+            cmd.arg(name).arg(script).arg(keys.len());
+            for key in keys {
+                cmd.arg(*key);
+            }
+            for argument in arguments {
+                cmd.arg(*argument);
+            }
+            cmd
+        };
+        let cmd = build("EVALSHA", &script.hash);
+        let mut repeated = false;
+        let mut unsent = 1;
+        loop {
+            let live = self.live().await?;
+            let mut result = live.send(slot, &cmd).await;
+            if let Err(error) = &result
+                && failure::code(error) == Some("NOSCRIPT")
+            {
+                tracing::debug!(script = script.name, server = live.server, "loading a script");
+                result = live.send(slot, &build("EVAL", &script.body)).await;
+            }
+            let error = match result {
+                Ok(value) => {
+                    self.look_if_due(&live);
+                    return Ok(Answer { value, repeated });
+                }
+                Err(error) => error,
+            };
+            if self.spec.is_clustered() && failure::is_momentary(&error) {
+                // The caller's time is limited, so this ends.
+                tokio::time::sleep(MOMENT).await;
+                continue;
+            }
+            let broken = failure::is_broken(&error);
+            if broken || failure::is_misdirected(&error) {
+                self.drop_connection(&live, &error);
+                if unsent > 0 {
+                    unsent -= 1;
+                    repeated |= broken;
+                    continue;
+                }
+            }
+            return Err(failure::failed(error));
+        }
+    }
+
+    fn drop_connection(&self, live: &Live, error: &RedisError) {
+        if matches!(live.conn, Conn::Cluster(_)) {
+            // It finds its nodes again by itself.
+            return;
+        }
+        tracing::debug!(server = live.server, %error, "a connection is given up");
+        self.invalidate(live.generation);
+    }
+
+    /// A command of our own on the connection.
+    pub(crate) async fn command(self: &Arc<Self>, cmd: &Cmd) -> Result<Value> {
+        let live = self.live().await?;
+        match live.send(0, cmd).await {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                if failure::is_broken(&error) {
+                    self.drop_connection(&live, &error);
+                }
+                Err(failure::failed(error))
+            }
+        }
+    }
+
+    /// Makes sure that this process hears of what happens in a slot. On one node it does so from the start.
+    pub(crate) async fn listen(self: &Arc<Self>, slot: u16, channels: &str) -> Result<()> {
+        let live = self.live().await?;
+        let Conn::Cluster(connection) = &live.conn else { return Ok(()) };
+        if lock(&live.channels).contains(&slot) {
+            return Ok(());
+        }
+        let mut connection = connection.clone();
+        match connection.ssubscribe(format!("{channels}{}", self.process)).await {
+            Ok(()) => {
+                lock(&live.channels).insert(slot);
+            }
+            // A client that was handed in may not speak RESP3: then waiters ask every now and then.
+            Err(error) if error.kind() == redis::ErrorKind::InvalidClientConfig => {
+                tracing::debug!(%error, "no pushes from this cluster");
+                lock(&live.channels).insert(slot);
+            }
+            Err(error) => return Err(failure::failed(error)),
+        }
+        Ok(())
+    }
+
+    /// The command by which scripts publish.
+    pub(crate) fn publish(&self) -> &'static str {
+        if self.spec.is_clustered() { "SPUBLISH" } else { "PUBLISH" }
+    }
+
+    /// Waits until what was written before this call has gone as far as was asked for.
+    pub(crate) async fn confirm(self: &Arc<Self>) -> Result<()> {
+        if self.spec.confirm.is_none() {
+            return Ok(());
+        }
+        let live = self.live().await?;
+        match &live.confirmer {
+            Some(confirmer) => confirmer.confirm().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the connection.
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
+        lock(&self.live).take();
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("spec", &self.spec).field("process", &self.process).finish_non_exhaustive()
+    }
+}

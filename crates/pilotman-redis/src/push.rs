@@ -1,0 +1,167 @@
+//! What servers tell without being asked: that a waiter has the lock, that a lock is free, that a hold was broken.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use pilotman_core::LossReason;
+use pilotman_core::backend::{AttemptId, Events};
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::Notify;
+
+/// Who waits for word from the servers, by attempt.
+#[derive(Default)]
+pub(crate) struct Pushes {
+    mailboxes: Mutex<HashMap<AttemptId, Arc<Mailbox>>>,
+    events: OnceLock<Events>,
+}
+
+/// What came for one waiter.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    mail: Mutex<Mail>,
+    arrived: Notify,
+}
+
+/// What came for one waiter since it last looked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mail {
+    /// Tickets that were granted, with their tokens.
+    pub(crate) granted: Vec<(u64, u64)>,
+    /// The lock was left free.
+    pub(crate) free: bool,
+    /// Word may have been lost: ask.
+    pub(crate) ask: bool,
+}
+
+/// A waiter's place in the table, which it leaves when this is dropped.
+pub(crate) struct Registered<'a> {
+    pushes: &'a Pushes,
+    id: AttemptId,
+    mailbox: Arc<Mailbox>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pushes {
+    pub(crate) fn report_to(&self, events: Events) {
+        // A backend belongs to one engine; a second one is none.
+        let _ = self.events.set(events);
+    }
+
+    pub(crate) fn register(&self, id: AttemptId) -> Registered<'_> {
+        let mailbox = Arc::<Mailbox>::default();
+        lock(&self.mailboxes).insert(id, mailbox.clone());
+        Registered { pushes: self, id, mailbox }
+    }
+
+    fn deliver(&self, id: AttemptId, put: impl FnOnce(&mut Mail)) {
+        // Who has left has given back, or will.
+        let Some(mailbox) = lock(&self.mailboxes).get(&id).cloned() else { return };
+        put(&mut lock(&mailbox.mail));
+        mailbox.arrived.notify_one();
+    }
+
+    /// Word may have been lost.
+    pub(crate) fn all_ask(&self) {
+        let all: Vec<_> = lock(&self.mailboxes).values().cloned().collect();
+        for mailbox in all {
+            lock(&mailbox.mail).ask = true;
+            mailbox.arrived.notify_one();
+        }
+    }
+
+    /// Takes what a connection brings. Anybody who may publish can send anything, so nothing is taken for granted.
+    pub(crate) fn take(&self, push: &PushInfo) {
+        match push.kind {
+            PushKind::Message | PushKind::SMessage => {}
+            // The slot of a channel has moved to another node.
+            PushKind::SUnsubscribe => return self.all_ask(),
+            _ => return,
+        }
+        let Some(Value::BulkString(text)) = push.data.last() else { return };
+        let Ok(text) = std::str::from_utf8(text) else { return };
+        let mut words = text.split(' ');
+        let (Some(what), Some(id)) = (words.next(), words.next().and_then(parse_id)) else { return };
+        let mut number = || words.next()?.parse::<u64>().ok();
+        match what {
+            "granted" => {
+                if let (Some(ticket), Some(token)) = (number(), number()) {
+                    self.deliver(id, |mail| mail.granted.push((ticket, token)));
+                }
+            }
+            "free" => self.deliver(id, |mail| mail.free = true),
+            "lost" => {
+                if let Some(events) = self.events.get() {
+                    events.lost(id, LossReason::Gone);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The id of an attempt as the scripts have it.
+pub(crate) fn show_id(id: AttemptId) -> String {
+    format!("pm:{id}")
+}
+
+/// The attempt of an id as the scripts have it.
+pub(crate) fn parse_id(text: &str) -> Option<AttemptId> {
+    let digits = text.strip_prefix("pm:")?;
+    (digits.len() == 32).then(|| u128::from_str_radix(digits, 16).ok().map(AttemptId))?
+}
+
+impl Registered<'_> {
+    /// Waits until something has come, and takes it. Cancel safe: what has come stays until it is taken.
+    pub(crate) async fn mail(&self) -> Mail {
+        loop {
+            let mail = std::mem::take(&mut *lock(&self.mailbox.mail));
+            if mail != Mail::default() {
+                return mail;
+            }
+            self.mailbox.arrived.notified().await;
+        }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        lock(&self.pushes.mailboxes).remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(text: &[u8]) -> PushInfo {
+        let data = vec![Value::BulkString(b"channel".to_vec()), Value::BulkString(text.to_vec())];
+        PushInfo { kind: PushKind::Message, data }
+    }
+
+    #[tokio::test]
+    async fn word_reaches_the_waiter_it_concerns() {
+        let pushes = Pushes::default();
+        let (one, other) = (pushes.register(AttemptId(1)), pushes.register(AttemptId(2)));
+        pushes.take(&message(format!("granted {} 7 8", show_id(AttemptId(1))).as_bytes()));
+        pushes.take(&message(format!("free {} 9", show_id(AttemptId(2))).as_bytes()));
+        assert_eq!(one.mail().await, Mail { granted: vec![(7, 8)], ..Mail::default() });
+        assert_eq!(other.mail().await, Mail { free: true, ..Mail::default() });
+        pushes.all_ask();
+        assert!(one.mail().await.ask && other.mail().await.ask);
+        drop(one);
+        assert_eq!(lock(&pushes.mailboxes).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_does_harm(text in prop_oneof![any::<Vec<u8>>(), "(granted|free|lost) (pm:[0-9a-f]{31,33}|x) [0-9 -]{0,25}".prop_map(String::into_bytes)]) {
+            let pushes = Pushes::default();
+            let _waiter = pushes.register(AttemptId(1));
+            pushes.take(&message(&text));
+        }
+    }
+}

@@ -1,0 +1,53 @@
+-- What the scripts share. It stands before each of them, after the names of their keys.
+
+-- A token larger than all before, also when the counter lost its last steps to a failover: the clock is its floor.
+local function mint()
+  local time = redis.call('TIME')
+  local micros = time[1] * 1000000 + time[2]
+  local last = redis.call('GET', COUNTER)
+  if last and last + 0 >= micros then micros = last + 1 end
+  local token = string.format('%.0f', micros)
+  redis.call('SET', COUNTER, token)
+  return token
+end
+
+local function micros_now()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- Keys of waiters end by themselves when all of them are dead.
+local function keep(key, ms)
+  if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
+end
+
+-- Takes or refreshes a place in the queue, and returns its ticket.
+local function stand(entry, ms, micros)
+  local ticket = redis.call('ZSCORE', QUEUE, entry)
+  if not ticket then
+    local last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
+    if last and last + 0 >= micros then micros = last + 1 end
+    ticket = string.format('%.0f', micros)
+    redis.call('ZADD', QUEUE, ticket, entry)
+  end
+  redis.call('HSET', WAITERS, entry, string.format('%.0f', math.floor(micros_now() / 1000) + ms))
+  keep(QUEUE, 2 * ms)
+  keep(WAITERS, 2 * ms)
+  return ticket
+end
+
+local function leave(entry)
+  redis.call('HDEL', WAITERS, entry)
+  return redis.call('ZREM', QUEUE, entry) == 1
+end
+
+-- The first waiter from place `at` on that lives, and its place. The dead are taken out.
+local function living(at, now)
+  while true do
+    local first = redis.call('ZRANGE', QUEUE, at, at, 'WITHSCORES')
+    if not first[1] then return nil end
+    local lapses = redis.call('HGET', WAITERS, first[1])
+    if lapses and lapses + 0 > now then return first[1], string.format('%.0f', first[2]) end
+    leave(first[1])
+  end
+end

@@ -1,0 +1,12 @@
+-- A new token for a lock that goes on in the same process.
+-- ARGV: id, lease in ms
+-- Answers the token, or 0 if the lock is no longer ours.
+local value = redis.call('GET', LOCK)
+if not value or string.sub(value, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
+local left = redis.call('PTTL', LOCK)
+-- A write that a full server allows; it lets the others pass.
+redis.call('PEXPIRE', LOCK, left)
+local token = mint()
+local count, owner = string.match(value, '^pm:%x+:%d+:(%d+):(.*)$')
+redis.call('SET', LOCK, ARGV[1] .. ':' .. token .. ':' .. count .. ':' .. owner, 'PX', left)
+return token
