@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use pilotman_testkit::ServerKind;
 use pilotman_testkit::servers::{self, SERVERS};
-use pilotman_testkit::{Package, ServerKind};
 
 use crate::test::programs;
 
@@ -47,18 +47,12 @@ fn list(kinds: &[ServerKind], search: &[PathBuf]) -> String {
         let state = if missing.is_empty() {
             "installed".to_owned()
         } else {
-            let packages: Vec<&str> = missing.iter().map(|program| package_name(program.package)).collect();
+            let packages: Vec<String> = missing.iter().map(|program| program.package.to_string()).collect();
             format!("missing: {}", packages.join(", "))
         };
         text.push_str(&format!("{:<16} {state:<32} {}\n", kind.name, kind.about));
     }
     text
-}
-
-fn package_name(package: Package) -> &'static str {
-    match package {
-        Package::Debian(name) | Package::Npm(name) => name,
-    }
 }
 
 fn start(kinds: &[ServerKind], name: &str, search: &[PathBuf], wait: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -95,7 +89,7 @@ fn until_interrupted() -> Result<()> {
 mod tests {
     use super::*;
     use pilotman_testkit::servers::Started;
-    use pilotman_testkit::{Process, Program, Scratch};
+    use pilotman_testkit::{Package, Process, Program, Scratch};
     use std::cell::Cell;
     use std::process::Command;
     use std::time::Duration;

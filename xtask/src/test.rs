@@ -1,8 +1,11 @@
 //! `cargo xtask test`: all tests of the workspace, and first what they need from the machine.
 
 mod install;
+mod interrupt;
 mod plan;
 pub(crate) mod programs;
+mod root;
+mod running;
 mod skips;
 
 use std::process::Command;
@@ -10,13 +13,17 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pilotman_testkit::needs::{self, BACKENDS};
+use pilotman_testkit::servers::SKIP_VARIABLE;
 use pilotman_testkit::{BackendNeeds, servers};
+
+use interrupt::Interrupt;
+use running::Servers;
 
 use crate::{shell, workspace};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Install what is missing, with apt-get and npm.
+    /// Install what is missing, with apt-get and npm, or into the build directory.
     #[arg(long)]
     install: bool,
     /// Only the tests of this backend (can be given several times).
@@ -37,7 +44,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     // The documentation tests come first, so that the summary of all the others is what one sees at the end.
     let documentation = if options.fast { Ok(()) } else { doc_tests(&packages) };
-    let tests = tests(&packages, &skipped, !options.no_nextest && has_nextest());
+    let interrupt = Interrupt::catch()?;
+    let servers = Servers::start(&running::needed(&backends, &skipped), programs::search_path()?)?;
+    let mut command = tests(&packages, !options.no_nextest && has_nextest());
+    // The tests leave out what needs these, and fail for any other server that is missing.
+    if !skipped.is_empty() {
+        command.env(SKIP_VARIABLE, skipped.join(","));
+    }
+    let tests = interrupt.run(&mut command, servers.environment()?);
+    drop(servers);
     match (documentation, tests) {
         (Ok(()), Ok(())) => Ok(()),
         (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
@@ -77,6 +92,9 @@ fn prepare(backends: &[&BackendNeeds], install: bool) -> Result<Vec<String>> {
     let mut missing = look();
     if install && !missing.is_empty() {
         install::install(&missing.packages())?;
+        if let Err(error) = install::install(&missing.optional_packages()) {
+            eprintln!("warning: {error:#}");
+        }
         missing = look();
     }
     if !missing.required.is_empty() {
@@ -94,7 +112,7 @@ fn doc_tests(packages: &[String]) -> Result<()> {
     shell::run(shell::cargo().args(["test", "--doc"]).args(packages))
 }
 
-fn tests(packages: &[String], skipped: &[String], nextest: bool) -> Result<()> {
+fn tests(packages: &[String], nextest: bool) -> Command {
     let mut command = shell::cargo();
     if nextest {
         let config = workspace::root().join(".ci/nextest.toml");
@@ -103,11 +121,7 @@ fn tests(packages: &[String], skipped: &[String], nextest: bool) -> Result<()> {
         // All targets, named one by one: `--all-targets` would run the benchmarks too.
         command.args(["test", "--no-fail-fast", "--lib", "--bins", "--tests"]).args(packages);
     }
-    // The conformance suite leaves out what needs these, and fails for any other server that is missing.
-    if !skipped.is_empty() {
-        command.env("PILOTMAN_TEST_SKIP", skipped.join(","));
-    }
-    shell::run(&mut command)
+    command
 }
 
 fn has_nextest() -> bool {

@@ -65,7 +65,18 @@ impl Ctx {
 
     /// A backend of its own at the place of this run, as another process would have.
     pub(crate) fn client(&self) -> Client {
+        self.client_with(LockOptions::default())
+    }
+
+    /// As [`Self::client`], with the short lease where there are leases: what is only found out by a renewal is then
+    /// found out soon.
+    pub(crate) fn brief_client(&self) -> Client {
         let mut options = LockOptions::default();
+        options.lease = self.capabilities.lease.map(|_| self.lease());
+        self.client_with(options)
+    }
+
+    fn client_with(&self, mut options: LockOptions) -> Client {
         if self.capabilities.waiting == Waiting::Poll {
             // With the default of half a second, cases with many clients would take minutes and prove no more.
             options.retry = Some(Duration::from_millis(50));

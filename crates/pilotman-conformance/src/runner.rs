@@ -1,5 +1,6 @@
 //! Runs the cases as a test target with `harness = false`.
 
+use std::any::Any;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,9 @@ use crate::under_test::UnderTest;
 /// A case that takes longer than this hangs.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// The place of a backend that only tells its capabilities.
+const LISTING: &str = "listing";
+
 /// Runs the suite, as the `main` of a test target with `harness = false`. Understands the arguments of `cargo test` and
 /// of `cargo nextest`.
 ///
@@ -27,10 +31,8 @@ pub fn main(under_test: UnderTest) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Cases mostly wait, so more of them than there are processors can run at once.
     arguments.test_threads.get_or_insert(4);
-    let place = match under_test.fixed_place() {
-        Some(place) => place.to_owned(),
-        None => format!("conformance-{}-{:08x}", std::process::id(), random() as u32),
-    };
+    // Held to the end: a server lives as long as this does.
+    let (place, _kept) = place(&under_test, arguments.list);
     let under_test = Arc::new(under_test);
     let capabilities = under_test.backend(&place).capabilities();
     let chosen = case::chosen(&under_test, &capabilities);
@@ -41,6 +43,21 @@ pub fn main(under_test: UnderTest) -> ExitCode {
         under_test.clean(&place);
     }
     conclusion.exit_code()
+}
+
+/// Where the cases run, and what has to live as long as they do.
+fn place(under_test: &UnderTest, only_list: bool) -> (String, Option<Box<dyn Any>>) {
+    match under_test.take_set_up() {
+        Some(_) if only_list => (LISTING.to_owned(), None),
+        Some(set_up) => {
+            let (place, kept) = set_up();
+            (place, Some(kept))
+        }
+        None => {
+            let new = || format!("conformance-{}-{:08x}", std::process::id(), random() as u32);
+            (under_test.fixed_place().map_or_else(new, str::to_owned), None)
+        }
+    }
 }
 
 fn trial(under_test: &Arc<UnderTest>, place: &str, variant: Variant) -> Trial {
@@ -104,4 +121,44 @@ fn claims(under_test: &Arc<UnderTest>, capabilities: &Capabilities, chosen: &[Va
             false => Err(format!("this suite is older than the claims {}", unknown.join(", ")).into()),
         }),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pilotman_core::memory::MemoryBackend;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn counted(calls: &Arc<AtomicUsize>) -> UnderTest {
+        let calls = calls.clone();
+        UnderTest::new("counted", MemoryBackend::shared).place("fixed").set_up(move || {
+            calls.fetch_add(1, Ordering::SeqCst);
+            ("p40001-3fa2".to_owned(), Box::new("a server"))
+        })
+    }
+
+    #[test]
+    fn a_run_is_set_up_once_and_keeps_what_came_with_the_place() {
+        let calls = Arc::default();
+        let (place, kept) = place(&counted(&calls), false);
+        assert_eq!(place, "p40001-3fa2");
+        assert_eq!(kept.and_then(|kept| kept.downcast::<&str>().ok()).as_deref(), Some(&"a server"));
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_list_sets_nothing_up() {
+        let calls = Arc::default();
+        let (place, kept) = place(&counted(&calls), true);
+        assert_eq!((place.as_str(), kept.is_none()), (LISTING, true));
+        assert_eq!(calls.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn without_a_hook_the_place_is_the_fixed_one_or_a_new_one() {
+        let fixed = UnderTest::new("fixed", MemoryBackend::shared).place("fixed");
+        assert_eq!(place(&fixed, false).0, "fixed");
+        let new = UnderTest::new("new", MemoryBackend::shared);
+        assert_ne!(place(&new, false).0, place(&new, false).0);
+    }
 }

@@ -1,7 +1,8 @@
 //! What a backend's author tells the suite.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotman_core::backend::Backend;
@@ -10,6 +11,7 @@ use pilotman_core::{Guard, Primitive};
 type Connect = dyn Fn(&str) -> Arc<dyn Backend> + Send + Sync;
 type Lose = dyn Fn(&LoseHold<'_>) -> bool + Send + Sync;
 type AtPlace = dyn Fn(&str) + Send + Sync;
+type SetUp = dyn FnOnce() -> (String, Box<dyn Any>) + Send;
 
 /// A hold that the suite wants to be lost; see [`UnderTest::lose`].
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub struct UnderTest {
     lose: Option<Box<Lose>>,
     leak_check: Option<Box<AtPlace>>,
     clean_up: Option<Box<AtPlace>>,
+    set_up: Mutex<Option<Box<SetUp>>>,
     pub(crate) short_lease: Duration,
     pub(crate) waiters: usize,
     pub(crate) names: usize,
@@ -47,7 +50,8 @@ impl UnderTest {
     /// holds as two processes would, and so must one in a process that the suite starts.
     ///
     /// A place is a short string of letters, digits and dashes, drawn anew for each run: a directory's name, a key
-    /// prefix, the name of a shared space.
+    /// prefix, the name of a shared space. With [`set_up`](Self::set_up) it also says where the server is, as in
+    /// `p40001-3fa2`.
     pub fn new<B: Backend>(name: impl Into<String>, connect: impl Fn(&str) -> B + Send + Sync + 'static) -> Self {
         Self {
             name: name.into(),
@@ -56,6 +60,7 @@ impl UnderTest {
             lose: None,
             leak_check: None,
             clean_up: None,
+            set_up: Mutex::new(None),
             short_lease: Duration::from_millis(1500),
             waiters: 1000,
             names: 10_000,
@@ -65,6 +70,17 @@ impl UnderTest {
     /// Uses this place instead of a new one. Names are unique per case and process in any case.
     pub fn place(mut self, place: impl Into<String>) -> Self {
         self.place = Some(place.into());
+        self
+    }
+
+    /// Gets what the run needs, such as a server, and says at which place it is; what comes with the place is dropped
+    /// at the end of the run. Called once before the first case, and never where nothing runs: for `--list`, and in the
+    /// processes that the suite starts, which are told the place.
+    ///
+    /// Before that the place is the text `listing`, and `connect` is only asked for the capabilities: it must cope
+    /// with any place, and do no more than remember it. A fixed [`place`](Self::place) is not used then.
+    pub fn set_up(mut self, set_up: impl FnOnce() -> (String, Box<dyn Any>) + Send + 'static) -> Self {
+        self.set_up = Mutex::new(Some(Box::new(set_up)));
         self
     }
 
@@ -115,6 +131,11 @@ impl UnderTest {
 
     pub(crate) fn fixed_place(&self) -> Option<&str> {
         self.place.as_deref()
+    }
+
+    /// The hook, to be called: once.
+    pub(crate) fn take_set_up(&self) -> Option<Box<SetUp>> {
+        self.set_up.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 
     pub(crate) fn has_lose(&self) -> bool {

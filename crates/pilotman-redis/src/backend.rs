@@ -96,9 +96,9 @@ impl RedisBackend {
         let script = if mutexes { &scripts::MUTEX_RENEW } else { &scripts::SHARED_RENEW };
         let sent = self.node.now();
         let answer = self.node.run(script, lock_of(&first.attempt).keys.slot, &keys, &arguments).await?;
-        let Value::Array(parts) = answer.value else { return Err(nonsense("a renewal")) };
+        let Value::Array(parts) = &answer.value else { return Err(nonsense("a renewal", &answer.value)) };
         if parts.len() != holds.len() + 2 {
-            return Err(nonsense("a renewal"));
+            return Err(nonsense("a renewal", &answer.value));
         }
         self.node.read_current_clock(&parts[..2], sent);
         self.node.confirm().await?;
@@ -206,7 +206,7 @@ impl Backend for RedisBackend {
             let renewals = batches.iter().map(|&(mutexes, batch)| self.bounded(self.renew_batch(mutexes, batch)));
             let answers = join_all(renewals).await;
             let mut results: Vec<Result<Renewal>> = Vec::new();
-            results.resize_with(holds.len(), || Err(nonsense("a renewal")));
+            results.resize_with(holds.len(), || Err(nonsense("a renewal", &Value::Nil)));
             for ((_, batch), answer) in batches.iter().zip(answers) {
                 for (nth, (at, _)) in batch.iter().enumerate() {
                     results[*at] = answer.as_ref().map(|found| found[nth].clone()).map_err(Error::clone);

@@ -110,7 +110,7 @@ fn unknown(error: RedisError) -> Error {
         Parse => (
             ErrorKind::Unavailable,
             "the answer is not that of a Redis",
-            "check host and port, and whether the port speaks TLS",
+            "check host and port, and whether the port speaks TLS (then use rediss://)",
         ),
         Server(_) => (ErrorKind::Unavailable, "the Redis refused a command", "look at its log"),
         _ if is_broken(&error) => {
@@ -134,7 +134,7 @@ pub(crate) fn unconnected(error: RedisError, server: &str, tls: bool) -> Error {
             .with_source(error);
     }
     let code = code(&error).is_some();
-    if !broken || code {
+    if !broken || code || error.kind() == redis::ErrorKind::Parse {
         return failed(error).no_effect(true);
     }
     let advice = match tls {
@@ -150,7 +150,8 @@ pub(crate) fn unconnected(error: RedisError, server: &str, tls: bool) -> Error {
 }
 
 /// The error of an answer that the scripts never give.
-pub(crate) fn nonsense(what: &str) -> Error {
+pub(crate) fn nonsense(what: &str, answer: &redis::Value) -> Error {
+    tracing::debug!(?answer, "an answer to {what} that makes no sense");
     Error::new(ErrorKind::Internal, format!("the Redis answered {what} with something else than the script gives"))
         .with_advice("something between this process and the Redis may alter answers")
 }

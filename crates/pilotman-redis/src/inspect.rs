@@ -30,7 +30,7 @@ async fn look(node: &Arc<Node>, lock: &RedisLock) -> Result<Inspection> {
         Kind::Shared { .. } => &scripts::SHARED_INSPECT,
     };
     let answer = lock.run(node, script, &[]).await?;
-    read(&lock.kind, &answer.value, &lock.keys.lock).ok_or_else(|| nonsense("an inspection"))
+    read(&lock.kind, &answer.value, &lock.keys.lock).ok_or_else(|| nonsense("an inspection", &answer.value))
 }
 
 fn read(kind: &Kind, value: &Value, physical: &str) -> Option<Inspection> {
@@ -139,7 +139,7 @@ pub(crate) async fn force_release(node: &Arc<Node>, lock: RedisLock) -> Result<V
         (Kind::Shared { .. }, Value::Array(holds)) => holds.iter().map(shared_holder).collect(),
         _ => None,
     };
-    broken.ok_or_else(|| nonsense("a forced release"))
+    broken.ok_or_else(|| nonsense("a forced release", &answer.value))
 }
 
 /// All locks that somebody holds, found by looking through all keys with the format's prefix.
@@ -154,8 +154,9 @@ pub(crate) async fn list(node: &Arc<Node>) -> Result<Vec<Inspection>> {
     loop {
         let mut scan = redis::cmd("SCAN");
         scan.arg(&cursor).arg("MATCH").arg(format.pattern()).arg("COUNT").arg(STEP);
-        let Value::Array(parts) = node.command(&scan).await? else { return Err(nonsense("SCAN")) };
-        let [Value::BulkString(next), Value::Array(keys)] = &parts[..] else { return Err(nonsense("SCAN")) };
+        let answer = node.command(&scan).await?;
+        let Value::Array(parts) = &answer else { return Err(nonsense("SCAN", &answer)) };
+        let [Value::BulkString(next), Value::Array(keys)] = &parts[..] else { return Err(nonsense("SCAN", &answer)) };
         for key in keys.iter().filter_map(text) {
             let inspection = if key.starts_with(&rw) || key.starts_with(&semaphore) {
                 of_shared(node, &key, &rw).await?

@@ -162,7 +162,8 @@ mod tests {
         [&keys.lock, &keys.queue, &keys.waiters, &keys.counter, &keys.details, &keys.channels]
     }
 
-    const PRIMITIVES: [Primitive; 3] = [Primitive::Mutex, Primitive::Write, Primitive::Permit(std::num::NonZeroU32::MIN)];
+    const PRIMITIVES: [Primitive; 3] =
+        [Primitive::Mutex, Primitive::Write, Primitive::Permit(std::num::NonZeroU32::MIN)];
 
     #[test]
     fn a_mutex_is_the_key_that_others_use() {

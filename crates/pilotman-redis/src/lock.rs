@@ -15,10 +15,9 @@ use crate::node::{Answer, Node};
 use crate::push::show_id;
 use crate::scripts::{self, Script};
 
-/// A lock that is handed to a waiter is the waiter's for this long at first: it may have died since it last asked.
+/// A lock that is handed to a waiter is the waiter's for a third of the lease at first, since it may hang; but for this
+/// long at least, so that it has the time to renew.
 const FIRST_LEASE: Duration = Duration::from_secs(3);
-/// After so many hand-offs in a row a mutex is left free for a moment, for programs that don't stand in our queue.
-const HAND_OFFS: &str = "16";
 
 /// One lock, as prepared for its scripts.
 #[derive(Debug)]
@@ -98,7 +97,8 @@ impl RedisLock {
         if !attempt.waits {
             return None;
         }
-        let first = attempt.spec.lease.unwrap_or(FIRST_LEASE).min(FIRST_LEASE);
+        let lease = attempt.spec.lease.unwrap_or(FIRST_LEASE);
+        let first = (lease / 3).max(FIRST_LEASE).min(lease);
         let (member, channels) = (self.member(attempt.id), &self.keys.channels);
         let mut entry = format!("{member}|{}|{channels}{process}|{process}", millis(first));
         if let Kind::Shared { permits, .. } = self.kind {
@@ -128,12 +128,14 @@ impl RedisLock {
         };
         let script = self.script(&scripts::MUTEX_ACQUIRE, &scripts::SHARED_ACQUIRE);
         let arguments = [&member, &node.process, &lease, node.publish(), entry, &first, &permits];
+        // Each argument costs the server a little.
         let arguments = match self.kind {
+            Kind::Mutex if place.is_none() => &arguments[..4],
             Kind::Mutex => &arguments[..6],
             Kind::Shared { .. } => &arguments[..],
         };
         let answer = self.run(node, script, arguments).await?;
-        parse_reply(&answer.value).ok_or_else(|| nonsense("an acquire"))
+        parse_reply(&answer.value).ok_or_else(|| nonsense("an acquire", &answer.value))
     }
 
     /// Gives back the hold of an attempt, and leaves the queue. Whether there was a hold.
@@ -141,17 +143,17 @@ impl RedisLock {
         let member = self.member(id);
         let entry = place.map_or("", |place| place.entry.as_str());
         let script = self.script(&scripts::MUTEX_RELEASE, &scripts::SHARED_RELEASE);
-        let arguments = [&member, node.publish(), entry, HAND_OFFS];
-        let arguments = match self.kind {
-            Kind::Mutex => &arguments[..],
-            Kind::Shared { .. } => &arguments[..3],
+        let arguments = [&member, node.publish(), entry];
+        let arguments = match place {
+            None => &arguments[..2],
+            Some(_) => &arguments[..],
         };
         let answer = self.run(node, script, arguments).await?;
         match answer.value {
             Value::Int(1) => Ok(true),
             // If it was asked before, that may be what took it away.
             Value::Int(0 | 2) => Ok(answer.repeated),
-            _ => Err(nonsense("a release")),
+            value => Err(nonsense("a release", &value)),
         }
     }
 
@@ -162,7 +164,7 @@ impl RedisLock {
         let answer = self.run(node, script, &[&member]).await?;
         match &answer.value {
             Value::Int(0) => Ok(None),
-            value => number(value).map(Some).ok_or_else(|| nonsense("a request for a token")),
+            value => number(value).map(Some).ok_or_else(|| nonsense("a request for a token", value)),
         }
     }
 }

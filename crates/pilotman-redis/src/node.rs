@@ -77,6 +77,11 @@ pub(crate) struct Answer {
     pub(crate) repeated: bool,
 }
 
+/// One command and its answer. The driver hands a refusal on as an answer.
+async fn exchange(connection: &MultiplexedConnection, cmd: &Cmd) -> RedisResult<Value> {
+    connection.clone().send_packed_command(cmd).await?.extract_error()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -84,10 +89,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Live {
     async fn send(&self, slot: u16, cmd: &Cmd) -> RedisResult<Value> {
         match &self.conn {
-            Conn::One(connection) => connection.clone().send_packed_command(cmd).await,
+            Conn::One(connection) => exchange(connection, cmd).await,
             Conn::Cluster(connection) => {
                 let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
-                connection.clone().route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await
+                // It hands a refusal on as an answer.
+                connection.clone().route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await?.extract_error()
             }
         }
     }

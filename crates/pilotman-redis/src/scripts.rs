@@ -27,11 +27,12 @@ const SHARED_KEYS: &str =
 const SHARED_ADVANCE: &str = include_str!("scripts/shared_advance.lua");
 
 macro_rules! mutex {
-    ($($name:ident = $file:literal;)*) => {$(
+    ($($name:ident = $file:literal $(after $fast:literal)?;)*) => {$(
         #[doc = concat!("`", $file, ".lua`.")]
         pub(crate) static $name: LazyLock<Script> = LazyLock::new(|| {
+            let fast = concat!($(include_str!(concat!("scripts/", $fast, ".lua")))?);
             let body = include_str!(concat!("scripts/", $file, ".lua"));
-            Script::new($file, &[MUTEX_KEYS, COMMON, MUTEX_ADVANCE, body])
+            Script::new($file, &[fast, MUTEX_KEYS, COMMON, MUTEX_ADVANCE, body])
         });
     )*};
 }
@@ -47,8 +48,8 @@ macro_rules! shared {
 }
 
 mutex! {
-    MUTEX_ACQUIRE = "mutex_acquire";
-    MUTEX_RELEASE = "mutex_release";
+    MUTEX_ACQUIRE = "mutex_acquire" after "mutex_acquire_fast";
+    MUTEX_RELEASE = "mutex_release" after "mutex_release_fast";
     MUTEX_MINT = "mutex_mint";
     MUTEX_BREAK = "mutex_break";
     MUTEX_INSPECT = "mutex_inspect";

@@ -19,6 +19,8 @@ const OPERATION: Duration = Duration::from_secs(2);
 /// once.
 const AFTER_END: Duration = Duration::from_millis(2);
 const APART: Duration = Duration::from_millis(20);
+/// A waiter asks this often at least, in case that word of a grant was lost.
+const REFRESH: Duration = Duration::from_secs(1);
 /// The pauses between questions while a holder has the lock who won't tell us.
 const POLL_FIRST: Duration = Duration::from_millis(10);
 const POLL_LONGEST: Duration = Duration::from_millis(250);
@@ -62,7 +64,7 @@ pub(crate) async fn wait(node: &Arc<Node>, lock: &RedisLock, attempt: &Attempt) 
                 } else {
                     poll = POLL_FIRST.min(longest_poll);
                     let apart = APART * u32::try_from(before).unwrap_or(u32::MAX).min(50);
-                    let refresh = sent.after(place.first / 3);
+                    let refresh = sent.after((place.first / 3).min(REFRESH));
                     left.map_or(refresh, |left| refresh.min(clock.now().after(left + AFTER_END + apart)))
                 };
                 let answered = Answered { sent, ticket, plain_seen };

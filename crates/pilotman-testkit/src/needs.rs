@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Where a program comes from when it is not there yet.
@@ -11,6 +12,23 @@ pub enum Package {
     Debian(&'static str),
     /// An npm package, with its exact version: `name@1.2.3`.
     Npm(&'static str),
+    /// A package of another release of Debian, unpacked with all that it needs into a directory of the build, where it
+    /// does not touch the system. Its programs are called by the release and their name: `trixie-redis-server`.
+    PrivateRoot {
+        /// The release.
+        suite: &'static str,
+        /// The package.
+        package: &'static str,
+    },
+}
+
+impl fmt::Display for Package {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Debian(name) | Self::Npm(name) => f.write_str(name),
+            Self::PrivateRoot { suite, package } => write!(f, "{package}/{suite}"),
+        }
+    }
 }
 
 /// A program that tests call.
@@ -48,6 +66,16 @@ pub const BACKENDS: &[BackendNeeds] = &[
         crates: &["pilotman-file", "pilotman", "pilotman-cli"],
         programs: if cfg!(target_os = "linux") { &[FLOCK] } else { &[] },
         servers: &[],
+    },
+    BackendNeeds {
+        backend: "redis",
+        crates: &["pilotman-redis"],
+        programs: &[],
+        servers: if cfg!(target_os = "linux") {
+            &["redis", "redis-tls", "redis-sentinel", "redis-cluster", "redis-newest", "valkey-newest"]
+        } else {
+            &[]
+        },
     },
 ];
 

@@ -14,12 +14,15 @@ const POLL: Duration = Duration::from_millis(5);
 /// How much of a log goes into an error.
 const TAIL: usize = 2000;
 
-/// A running child. Its output goes to a file. Dropping it kills it, and on Unix all that it started with it.
+/// A running child. Its output goes to a file. Dropping it kills it, and on Unix all that it started with it; there it
+/// is also killed when this process is killed.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Whether the watchdog knows of it.
+    watched: bool,
 }
 
 impl Process {
@@ -37,7 +40,10 @@ impl Process {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(|error| about(error, &format!("cannot start {name} ({program})")))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+        // From here on dropping it ends the child.
+        let mut process = Self { name: name.to_owned(), child, log: log.to_owned(), watched: false };
+        process.watch()?;
+        Ok(process)
     }
 
     /// The process id.
@@ -59,7 +65,7 @@ impl Process {
         let start = Instant::now();
         loop {
             // Asked before the probe: another process may answer on the port that this one failed to bind.
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.poll()? {
                 return Err(io::Error::other(format!("{} ended ({status}): {}", self.name, self.log_tail())));
             }
             if ready() {
@@ -79,7 +85,7 @@ impl Process {
     ///
     /// When the system can't say.
     pub fn exit_status(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
+        self.poll()
     }
 
     /// Waits for it to end by itself, at most this long.
@@ -90,7 +96,7 @@ impl Process {
     pub fn wait_exit(&mut self, within: Duration) -> io::Result<ExitStatus> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.poll()? {
                 return Ok(status);
             }
             if start.elapsed() >= within {
@@ -107,14 +113,43 @@ impl Process {
     ///
     /// When the system refuses.
     pub fn kill(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
+        if let Some(status) = self.poll()? {
             return Ok(status);
         }
         #[cfg(unix)]
         self.signal_group(rustix::process::Signal::KILL)?;
         #[cfg(not(unix))]
         self.child.kill()?;
-        self.child.wait()
+        let status = self.child.wait()?;
+        self.forget();
+        Ok(status)
+    }
+
+    /// Sees whether it has ended, and reaps it then.
+    fn poll(&mut self) -> io::Result<Option<ExitStatus>> {
+        let status = self.child.try_wait()?;
+        if status.is_some() {
+            self.forget();
+        }
+        Ok(status)
+    }
+
+    fn watch(&mut self) -> io::Result<()> {
+        #[cfg(unix)]
+        crate::watchdog::watch(self.id()).map_err(|error| about(error, "cannot tell the watchdog"))?;
+        self.watched = true;
+        Ok(())
+    }
+
+    /// Its id may be given to somebody else from now on.
+    fn forget(&mut self) {
+        if !std::mem::take(&mut self.watched) {
+            return;
+        }
+        #[cfg(unix)]
+        if let Err(error) = crate::watchdog::forget(self.id()) {
+            eprintln!("the watchdog can't be told that {} has ended: {error}", self.name);
+        }
     }
 
     fn log_tail(&self) -> String {
@@ -155,7 +190,7 @@ impl Process {
     ///
     /// When the system refuses.
     pub fn terminate(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
+        if let Some(status) = self.poll()? {
             return Ok(status);
         }
         self.signal_group(rustix::process::Signal::TERM)?;
@@ -166,7 +201,7 @@ impl Process {
     }
 
     fn signal_running(&mut self, signal: rustix::process::Signal) -> io::Result<()> {
-        match self.child.try_wait()? {
+        match self.poll()? {
             Some(status) => Err(io::Error::other(format!("{} has ended ({status})", self.name))),
             None => self.signal_group(signal),
         }

@@ -122,6 +122,33 @@ fn drop_ends_what_the_process_started_too() {
     eventually("the grandchild is gone", || matches!(state(child), None | Some('Z')));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_test_takes_its_processes_with_it() {
+    const CHILD: &str = "PILOTMAN_TESTKIT_CHILD_LOG";
+    // This test again, in a process of its own that can be killed.
+    if let Some(log) = std::env::var_os(CHILD) {
+        let mut kept = Process::spawn("kept", shell("echo ready; exec sleep 600"), Path::new(&log)).unwrap();
+        ready(&mut kept);
+        let ended = Process::spawn("ended", shell("exec sleep 600"), &Path::new(&log).with_extension("2")).unwrap();
+        drop(ended);
+        fs::write(Path::new(&log).with_extension("pid"), format!("{} ", kept.id())).unwrap();
+        std::thread::sleep(LONG);
+        panic!("it was not killed");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (log, mut command) = (directory.path().join("log"), Command::new(std::env::current_exe().unwrap()));
+    command.args(["--exact", "a_killed_test_takes_its_processes_with_it"]).env(CHILD, &log);
+    let mut test = Process::spawn("test", command, &directory.path().join("test")).unwrap();
+    let pid_file = log.with_extension("pid");
+    eventually("the process of the other test runs", || printed(&pid_file, " "));
+    let pid: u32 = fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
+    assert!(state(pid).is_some_and(|state| state != 'Z'));
+    // What it started is in groups of its own, so this does not reach that.
+    test.kill().unwrap();
+    eventually("it is gone", || matches!(state(pid), None | Some('Z')));
+}
+
 fn start_shell_server(scratch: &Scratch) -> std::io::Result<Started> {
     let mut command = Command::new(scratch.program(&SH)?);
     command.args(["-c", "echo ready; exec sleep 600"]);

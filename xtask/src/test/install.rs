@@ -1,16 +1,16 @@
 //! Installs packages, or says how.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use pilotman_testkit::Package;
 
-use super::programs;
+use super::{programs, root};
 use crate::shell;
 
-/// Installs the packages: Debian's for the whole machine, npm's into the build directory.
+/// Installs the packages: Debian's for the whole machine, npm's and those of other releases into the build directory.
 ///
 /// # Errors
 ///
@@ -19,13 +19,32 @@ pub(super) fn install(packages: &BTreeSet<Package>) -> Result<()> {
     for mut command in commands(packages, programs::npm_prefix()?) {
         shell::run(&mut command).context("cannot install what the tests need")?;
     }
+    for (suite, packages) in roots(packages) {
+        let what = || format!("cannot unpack {} of Debian's {suite}", packages.join(", "));
+        root::install(&programs::roots()?, suite, &packages).with_context(what)?;
+    }
     Ok(())
+}
+
+/// The packages of other releases of Debian, by release.
+fn roots(packages: &BTreeSet<Package>) -> BTreeMap<&'static str, Vec<&'static str>> {
+    let mut roots: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for package in packages {
+        if let Package::PrivateRoot { suite, package } = package {
+            roots.entry(*suite).or_default().push(*package);
+        }
+    }
+    roots
 }
 
 /// The commands that [`install`] runs, to be shown.
 pub(super) fn lines(packages: &BTreeSet<Package>) -> Vec<String> {
     let prefix = programs::npm_prefix().unwrap_or_else(|_| PathBuf::from("target/npm"));
-    commands(packages, prefix).iter().map(shell::line).collect()
+    let mut lines: Vec<String> = commands(packages, prefix).iter().map(shell::line).collect();
+    for (suite, packages) in roots(packages) {
+        lines.push(format!("cargo xtask test --install    # unpacks {} of Debian's {suite}", packages.join(", ")));
+    }
+    lines
 }
 
 fn commands(packages: &BTreeSet<Package>, npm_prefix: PathBuf) -> Vec<Command> {
@@ -85,5 +104,13 @@ mod tests {
         assert!(lines[1].ends_with("install -y --no-install-recommends a b"), "{lines:?}");
         assert_eq!(lines[2], "npm install --no-audit --no-fund --prefix target/npm c@1.0.0");
         assert!(commands(&BTreeSet::new(), PathBuf::new()).is_empty());
+    }
+
+    #[test]
+    fn packages_of_other_releases_are_gathered_by_release() {
+        let of = |suite, package| Package::PrivateRoot { suite, package };
+        let packages = BTreeSet::from([of("sid", "c"), Package::Debian("d"), of("trixie", "a"), of("trixie", "b")]);
+        assert_eq!(roots(&packages), BTreeMap::from([("sid", vec!["c"]), ("trixie", vec!["a", "b"])]));
+        assert!(lines(&packages).iter().any(|line| line.contains("--install") && line.contains("a, b")));
     }
 }

@@ -64,9 +64,14 @@ impl Missing {
         self.required.is_empty() && self.optional.is_empty()
     }
 
-    /// The packages to install, each once.
+    /// The packages that must be installed, each once.
     pub(super) fn packages(&self) -> BTreeSet<Package> {
-        self.required.iter().map(|(program, _)| program).chain(&self.optional).map(|program| program.package).collect()
+        self.required.iter().map(|(program, _)| program.package).collect()
+    }
+
+    /// The packages of servers that may be skipped: to be installed where that works.
+    pub(super) fn optional_packages(&self) -> BTreeSet<Package> {
+        self.optional.iter().map(|program| program.package).collect()
     }
 
     /// What is required and missing, and the commands that install it.
@@ -76,9 +81,8 @@ impl Missing {
             text.push_str(&format!("  {} for {user}\n", program.command));
         }
         text.push_str("install them with `cargo xtask test --install`, or by hand:\n");
-        let packages = self.required.iter().map(|(program, _)| program.package).collect();
-        for command in install::lines(&packages) {
-            text.push_str(&format!("  {command}\n"));
+        for line in install::lines(&self.packages()) {
+            text.push_str(&format!("  {line}\n"));
         }
         text.push_str("or allow a server's tests to be skipped, with the reason, in skips.toml\n");
         text
@@ -132,7 +136,8 @@ mod tests {
     fn a_listed_server_is_skipped_but_still_worth_installing() {
         let missing = look("[[skip]]\nserver = \"db-server\"\nreason = \"can't be had\"\n", &[CLIENT]);
         assert_eq!((missing.required.len(), &missing.skipped[..]), (0, &["db-server".to_owned()][..]));
-        assert_eq!(missing.packages(), BTreeSet::from([SERVER.package]));
+        assert!(missing.packages().is_empty());
+        assert_eq!(missing.optional_packages(), BTreeSet::from([SERVER.package]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use pilotman_testkit::servers;
 
 use crate::workspace;
 
@@ -15,11 +16,20 @@ pub(crate) fn npm_prefix() -> Result<PathBuf> {
     Ok(workspace::metadata()?.target_directory.join("npm"))
 }
 
+/// The directory with the private roots and, in `bin`, what starts their programs.
+///
+/// # Errors
+///
+/// When cargo can't say where it builds.
+pub(super) fn roots() -> Result<PathBuf> {
+    Ok(workspace::metadata()?.target_directory.join("roots"))
+}
+
 /// Directories to look in before `PATH`.
 ///
 /// # Errors
 ///
 /// When cargo can't say where it builds.
 pub(crate) fn search_path() -> Result<Vec<PathBuf>> {
-    Ok(vec![npm_prefix()?.join("node_modules/.bin")])
+    Ok(servers::installed_in(&workspace::metadata()?.target_directory).to_vec())
 }

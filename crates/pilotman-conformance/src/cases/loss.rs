@@ -26,7 +26,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn is_told(ctx: &Ctx, x: Exclusive) {
-    let (client, other, name) = (ctx.client(), ctx.client(), x.name(ctx));
+    let (client, other, name) = (ctx.brief_client(), ctx.client(), x.name(ctx));
     let lock = x.lock(&client, &name);
     let hold = lock.take();
     assert_eq!(hold.lost_within(Duration::from_millis(50)), None, "nothing was lost yet");
@@ -50,7 +50,7 @@ fn is_told(ctx: &Ctx, x: Exclusive) {
 }
 
 fn before_anybody_listened_is_told(ctx: &Ctx, x: Exclusive) {
-    let (client, name) = (ctx.client(), x.name(ctx));
+    let (client, name) = (ctx.brief_client(), x.name(ctx));
     let lock = x.lock(&client, &name);
     let hold = lock.take();
     if !ctx.lose(&lock, &hold) {
@@ -88,7 +88,7 @@ fn release_while_watched(ctx: &Ctx) {
 }
 
 fn a_late_release_spares_the_next_holder(ctx: &Ctx) {
-    let (client, other, name) = (ctx.client(), ctx.client(), ctx.mutex_name());
+    let (client, other, name) = (ctx.brief_client(), ctx.client(), ctx.mutex_name());
     for dropped in [true, false] {
         let lock = client.mutex(&name);
         let late = lock.take();

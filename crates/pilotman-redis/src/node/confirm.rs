@@ -8,6 +8,7 @@ use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::exchange;
 use crate::failure::failed;
 use crate::options::Confirm;
 
@@ -51,9 +52,8 @@ async fn ask(connection: &MultiplexedConnection, wanted: Confirm) -> Result<()> 
     }
     wait.arg(wanted.replicas).arg(millis);
     let ping = redis::cmd("PING");
-    let (mut first, mut second) = (connection.clone(), connection.clone());
     // The first makes this connection's place in the replication the present one.
-    let (ping, answer) = tokio::join!(first.send_packed_command(&ping), second.send_packed_command(&wait));
+    let (ping, answer) = tokio::join!(exchange(connection, &ping), exchange(connection, &wait));
     ping.map_err(failed)?;
     let (on_disk, replicas) = match answer.map_err(failed)? {
         Value::Int(replicas) => (1, replicas),

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::confirm::Confirmer;
 use super::health::{self, Seen};
-use super::{Conn, Live, Node, lock, sentinel};
+use super::{Conn, Live, Node, exchange, lock, sentinel};
 use crate::failure::{failed, unconnected};
 use crate::incident::IncidentKind;
 use crate::options::{RedisNode, Tls, Topology};
@@ -79,7 +79,11 @@ impl Node {
         match tokio::time::timeout(limit, work).await {
             Ok(result) => result,
             Err(_) => Err(Error::unavailable(format!("no connection to the Redis within {limit:?}"))
-                .with_advice("look whether the server runs and can be reached from here")
+                .with_advice(match self.spec.tls {
+                    // A server that waits for the rest of what it takes for a command says nothing.
+                    Some(_) => "look whether the server runs and can be reached from here, and whether its port speaks TLS",
+                    None => "look whether the server runs and can be reached from here",
+                })
                 .no_effect(true)),
         }
     }
@@ -164,7 +168,7 @@ impl Node {
         let Reached { connection, server, seen, generation, way } = reached;
         let name = self.spec.client_name.as_deref().unwrap_or("pilotman");
         let channel = format!("{}push:{}", self.spec.key_format.own(), self.process);
-        let (mut naming, mut subscribing) = (connection.clone(), connection.clone());
+        let mut subscribing = connection.clone();
         let mut set_name = redis::cmd("CLIENT");
         set_name.arg("SETNAME").arg(name);
         let load = async {
@@ -172,14 +176,14 @@ impl Node {
                 let mut load = redis::cmd("SCRIPT");
                 load.arg("LOAD").arg(&script.body);
                 // It is loaded with its first use otherwise.
-                if let Err(error) = connection.clone().send_packed_command(&load).await {
+                if let Err(error) = exchange(&connection, &load).await {
                     tracing::debug!(%error, script = script.name, "a script could not be loaded beforehand");
                     break;
                 }
             }
         };
         let (named, subscribed, ()) =
-            tokio::join!(naming.send_packed_command(&set_name), subscribing.subscribe(&channel), load);
+            tokio::join!(exchange(&connection, &set_name), subscribing.subscribe(&channel), load);
         if let Err(error) = named {
             tracing::debug!(%error, "this connection has no name");
         }

@@ -9,7 +9,7 @@ use pilotman_core::clock::Time;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 
-use super::{Conn, LOOK, Live, Node, lock};
+use super::{Conn, LOOK, Live, Node, exchange, lock};
 use crate::failure;
 use crate::incident::{Incident, IncidentKind};
 
@@ -49,9 +49,9 @@ struct Reading {
 /// Asks a server who it is. `None`: this user may not ask.
 pub(super) async fn look(connection: &MultiplexedConnection) -> RedisResult<Option<Seen>> {
     let section = |name: &str| {
-        let (mut connection, mut cmd) = (connection.clone(), redis::cmd("INFO"));
+        let mut cmd = redis::cmd("INFO");
         cmd.arg(name);
-        async move { connection.send_packed_command(&cmd).await }
+        async move { exchange(connection, &cmd).await }
     };
     let (server, replication) = tokio::join!(section("server"), section("replication"));
     let (server, replication) = match (server, replication) {
@@ -126,11 +126,10 @@ impl Node {
     /// Leaves a mark that goes when the server's data does, or learns the one that is there.
     pub(super) async fn mark(&self, connection: &MultiplexedConnection) {
         let key = format!("{}mark", self.spec.key_format.own());
-        let (mut connection, mut set, mut get) = (connection.clone(), redis::cmd("SET"), redis::cmd("GET"));
+        let (mut set, mut get) = (redis::cmd("SET"), redis::cmd("GET"));
         set.arg(&key).arg(format!("{:016x}", self.random())).arg("NX");
         get.arg(&key);
-        let mut second = connection.clone();
-        let (set, get) = tokio::join!(connection.send_packed_command(&set), second.send_packed_command(&get));
+        let (set, get) = tokio::join!(exchange(connection, &set), exchange(connection, &get));
         if let Err(error) = set {
             // A full server, say. Then a flush is not noticed until the next look.
             tracing::debug!(%error, "no mark could be left");
@@ -161,11 +160,10 @@ impl Node {
     async fn look_again(self: &Arc<Self>, live: &Live, connection: &MultiplexedConnection) {
         let mut get = redis::cmd("GET");
         get.arg(format!("{}mark", self.spec.key_format.own()));
-        let (mut first, mut second) = (connection.clone(), connection.clone());
         let clock = redis::cmd("TIME");
         let sent = self.now();
         let (seen, mark, time) =
-            tokio::join!(look(connection), first.send_packed_command(&get), second.send_packed_command(&clock));
+            tokio::join!(look(connection), exchange(connection, &get), exchange(connection, &clock));
         if let Ok(Value::Array(parts)) = time {
             self.read_clock(&live.server, &parts, sent);
         }

@@ -10,7 +10,7 @@ use redis::{ConnectionAddr, PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Node;
+use super::{Node, exchange};
 use super::connect::{Reached, open, way};
 use crate::failure::failed;
 use crate::options::Topology;
@@ -90,7 +90,7 @@ async fn ask(node: &Node, connection: &MultiplexedConnection) -> Result<Connecti
     let Topology::Sentinel { service, .. } = &node.spec.topology else { unreachable!("only called for Sentinels") };
     let mut cmd = redis::cmd("SENTINEL");
     cmd.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
-    let answer = connection.clone().send_packed_command(&cmd).await.map_err(failed)?;
+    let answer = exchange(connection, &cmd).await.map_err(failed)?;
     let unknown = || {
         Error::misconfigured(format!("the Sentinel knows no service '{service}'"))
             .with_advice("check the name after the hosts; SENTINEL MASTERS lists what there is")

@@ -1,13 +1,15 @@
 -- What the scripts share. It stands before each of them, after the names of their keys.
 
--- A token larger than all before, also when the counter lost its last steps to a failover: the clock is its floor.
+-- A token larger than all before, also when the counter lost its last steps to a failover: the clock is its floor. Both
+-- are texts of digits, which are compared as such: making numbers of them takes longer than all else.
 local function mint()
   local time = redis.call('TIME')
-  local micros = time[1] * 1000000 + time[2]
-  local last = redis.call('GET', COUNTER)
-  if last and last + 0 >= micros then micros = last + 1 end
-  local token = string.format('%.0f', micros)
-  redis.call('SET', COUNTER, token)
+  local token = time[1] .. string.sub('00000' .. time[2], -6)
+  local last = redis.call('GETSET', COUNTER, token)
+  if last and (#last > #token or (#last == #token and last >= token)) then
+    token = string.format('%.0f', last + 1)
+    redis.call('SET', COUNTER, token)
+  end
   return token
 end
 
@@ -29,6 +31,9 @@ local function stand(entry, ms, micros)
     if last and last + 0 >= micros then micros = last + 1 end
     ticket = string.format('%.0f', micros)
     redis.call('ZADD', QUEUE, ticket, entry)
+  else
+    -- A write that a full server allows; it lets the next one pass.
+    redis.call('PEXPIRE', QUEUE, math.max(redis.call('PTTL', QUEUE), 2 * ms))
   end
   redis.call('HSET', WAITERS, entry, string.format('%.0f', math.floor(micros_now() / 1000) + ms))
   keep(QUEUE, 2 * ms)

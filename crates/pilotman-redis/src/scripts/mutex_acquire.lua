@@ -1,13 +1,8 @@
 -- Takes the lock if it is free and nobody is before us; asked with a first lease, stands in the queue otherwise.
--- ARGV: id, owner, lease in ms, publish command, entry ('' to not wait), first lease in ms
+-- ARGV: id, owner, lease in ms, publish command, and to wait: entry, first lease in ms
 -- Answers a token, or {ms the holder has left, place, whether the holder is a plain one, ticket}.
 local value = redis.call('GET', LOCK)
-if not value and redis.call('EXISTS', QUEUE) == 0 then
-  local token = mint()
-  redis.call('SET', LOCK, ARGV[1] .. ':' .. token .. ':0:' .. ARGV[2], 'PX', ARGV[3])
-  return token
-end
-local waits = ARGV[5] ~= ''
+local waits = ARGV[5] ~= nil
 local ticket
 if not value then
   -- Free, but others came first.

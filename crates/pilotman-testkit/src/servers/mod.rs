@@ -1,4 +1,11 @@
 //! The servers that the tests know how to start. A backend that needs one adds a [`ServerKind`] to [`SERVERS`].
+//!
+//! A test that only uses a server takes a [`shared`] one; a test that breaks it starts its own, by the types of
+//! the modules here.
+
+#[cfg(unix)]
+pub mod redis;
+mod shared;
 
 use std::fmt;
 use std::io;
@@ -9,8 +16,25 @@ use tempfile::TempDir;
 use crate::needs::{self, Program};
 use crate::process::Process;
 
-/// Every known server. The backends that exist so far, memory and file, need none.
-pub const SERVERS: &[ServerKind] = &[];
+pub use shared::{
+    SEARCH_VARIABLE, SKIP_VARIABLE, Shared, installed_in, is_skipped, search, shared, shared_or_skip, variables,
+};
+
+/// Every known server.
+pub const SERVERS: &[ServerKind] = &[
+    #[cfg(unix)]
+    redis::ONE,
+    #[cfg(unix)]
+    redis::TLS,
+    #[cfg(unix)]
+    redis::SENTINEL,
+    #[cfg(unix)]
+    redis::CLUSTER,
+    #[cfg(unix)]
+    redis::NEWEST,
+    #[cfg(unix)]
+    redis::VALKEY,
+];
 
 /// A kind of server: what it takes, and how to start a throw-away one.
 #[derive(Clone, Copy)]
@@ -63,11 +87,16 @@ impl Scratch {
     ///
     /// When it is not installed; the error says what has it.
     pub fn program(&self, program: &Program) -> io::Result<PathBuf> {
-        needs::find(program, &self.search).ok_or_else(|| {
-            let message = format!("{} is not installed ({:?} has it)", program.command, program.package);
-            io::Error::new(io::ErrorKind::NotFound, message)
-        })
+        needs::find(program, &self.search).ok_or_else(|| not_installed(program))
     }
+}
+
+fn not_installed(program: &Program) -> io::Error {
+    let message = format!(
+        "{} is not installed; the package {} has it: `cargo xtask test --install`",
+        program.command, program.package
+    );
+    io::Error::new(io::ErrorKind::NotFound, message)
 }
 
 /// A server that runs until this is dropped; its data goes with it.

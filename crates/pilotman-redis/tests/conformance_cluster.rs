@@ -1,0 +1,9 @@
+//! The conformance suite on a cluster of three nodes.
+
+mod suite;
+
+use pilotman_redis::RedisNode;
+
+fn main() -> std::process::ExitCode {
+    suite::run("redis-cluster", |place| RedisNode::cluster(place.addresses()))
+}
