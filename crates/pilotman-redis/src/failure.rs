@@ -47,7 +47,11 @@ pub(crate) fn is_momentary(error: &RedisError) -> bool {
 /// The error of a command that was sent.
 pub(crate) fn failed(error: RedisError) -> Error {
     use ErrorKind::{Misconfigured, Unavailable};
-    let known = code(&error).unwrap_or_default();
+    let known = match code(&error) {
+        // Redis 5 doesn't even know how to be asked for RESP3.
+        Some("ERR") if error.detail().is_some_and(|detail| detail.contains("unknown command 'HELLO'")) => "NOPROTO",
+        known => known.unwrap_or_default(),
+    };
     let (kind, message, advice) = match known {
         "WRONGPASS" | "NOAUTH" => (
             Misconfigured,

@@ -1,36 +1,16 @@
-//! Locks on Redis and Valkey for [pilotman](https://docs.rs/pilotman): mutexes, reader-writer locks and semaphores on
-//! one server, a primary followed through Sentinel or among several endpoints, or a cluster.
-//!
-//! A hold is a lease. Who waits stands in a queue on the server; a release hands the lock to the first waiter that lives
-//! and tells that waiter's process, so that nobody polls. Each hold has a fencing token at no cost. What is promised on
-//! which topology, and what is not, is in the backend's page.
-//!
-//! | file | what lives there |
-//! |---|---|
-//! | `options` | how a Redis is reached |
-//! | `keys`, `slots` | names, keys, slots of a cluster |
-//! | `scripts`, `scripts/*.lua` | what runs on the server, each in one step |
-//! | `lock` | arguments and answers of those scripts, per primitive |
-//! | `waiting` | a place in the queue, until the lock is ours |
-//! | `push` | what servers tell without being asked |
-//! | `node`, `node/*` | connections: finding the primary, health, replicas |
-//! | `inspect` | who holds what; breaking locks |
-//! | `failure` | errors |
-//!
-//! ```no_run
-//! use pilotman_core::Locks;
-//! use pilotman_redis::{RedisBackend, RedisNode};
-//!
-//! # async fn example() -> pilotman_core::Result<()> {
-//! let locks = Locks::new(RedisBackend::new(RedisNode::endpoint("127.0.0.1:6379")?)?);
-//! let guard = locks.mutex("invoice:42").acquire().await?;
-//! guard.release().await?;
-//! # Ok(())
-//! # }
-//! ```
-
+#![doc = include_str!("../redis.md")]
 #![forbid(unsafe_code)]
 
+// Where what lives:
+// - `options`: how a Redis is reached
+// - `keys`, `slots`: names, keys, slots of a cluster
+// - `scripts`, `scripts/*.lua`: what runs on the server, each in one step
+// - `lock`: arguments and answers of those scripts, per primitive
+// - `waiting`: a place in the queue, until the lock is ours
+// - `push`: what servers tell without being asked
+// - `node`, `node/*`: one Redis, which is one vote: connections, finding the primary, its health, its replicas
+// - `inspect`: who holds what; breaking locks
+// - `failure`: errors
 mod backend;
 mod failure;
 mod incident;

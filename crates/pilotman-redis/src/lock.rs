@@ -180,8 +180,10 @@ pub(crate) fn number(value: &Value) -> Option<u64> {
 }
 
 fn parse_reply(value: &Value) -> Option<Reply> {
-    let Value::Array(parts) = value else {
-        return Some(Reply::Ours { token: number(value)? });
+    let parts = match value {
+        Value::Array(parts) => parts,
+        Value::BulkString(_) => return Some(Reply::Ours { token: number(value)? }),
+        _ => return None,
     };
     let [left, place, plain, ticket] = &parts[..] else { return None };
     // Without an end: -1. Just ended: -2.
@@ -220,7 +222,7 @@ mod tests {
         assert_eq!(parse_reply(&others), Some(Reply::Others { left, place: 3, plain: true, ticket: 17 }));
         let endless = Value::Array(vec![Value::Int(-1), Value::Int(0), Value::Int(0), bulk("")]);
         assert_eq!(parse_reply(&endless), Some(Reply::Others { left: None, place: 0, plain: false, ticket: 0 }));
-        for bad in [Value::Nil, Value::Okay, bulk("x"), Value::Array(vec![]), Value::Int(-3)] {
+        for bad in [Value::Nil, Value::Okay, bulk("x"), Value::Array(vec![]), Value::Int(1)] {
             assert_eq!(parse_reply(&bad), None, "{bad:?}");
         }
     }

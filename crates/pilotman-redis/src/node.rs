@@ -67,7 +67,12 @@ pub(crate) struct Live {
 
 enum Conn {
     One(MultiplexedConnection),
-    Cluster(ClusterConnection),
+    Cluster {
+        commands: ClusterConnection,
+        /// Apart from the commands: when a slot moves, the server says so unasked, and the driver takes that for the
+        /// answer of whatever was asked last; all answers behind it would then be those of others.
+        channels: ClusterConnection,
+    },
 }
 
 /// The answer of a script.
@@ -90,10 +95,10 @@ impl Live {
     async fn send(&self, slot: u16, cmd: &Cmd) -> RedisResult<Value> {
         match &self.conn {
             Conn::One(connection) => exchange(connection, cmd).await,
-            Conn::Cluster(connection) => {
+            Conn::Cluster { commands, .. } => {
                 let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
                 // It hands a refusal on as an answer.
-                connection.clone().route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await?.extract_error()
+                commands.clone().route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await?.extract_error()
             }
         }
     }
@@ -197,7 +202,7 @@ impl Node {
         }
     }
 
-    /// Runs a script. It is repeated once if the connection breaks: all scripts bear that.
+    /// Runs a script. It is repeated once if the connection breaks, where the script bears that.
     pub(crate) async fn run(
         self: &Arc<Self>,
         script: &Script,
@@ -220,7 +225,8 @@ impl Node {
         let mut repeated = false;
         let mut unsent = 1;
         loop {
-            let live = self.live().await?;
+            // What was sent before may have been done.
+            let live = self.live().await.map_err(|error| if repeated { error.no_effect(false) } else { error })?;
             let mut result = live.send(slot, &cmd).await;
             if let Err(error) = &result
                 && failure::code(error) == Some("NOSCRIPT")
@@ -243,18 +249,19 @@ impl Node {
             let broken = failure::is_broken(&error);
             if broken || failure::is_misdirected(&error) {
                 self.drop_connection(&live, &error);
-                if unsent > 0 {
+                if unsent > 0 && (script.repeatable || !broken) {
                     unsent -= 1;
                     repeated |= broken;
                     continue;
                 }
             }
-            return Err(failure::failed(error));
+            let error = failure::failed(error);
+            return Err(if repeated { error.no_effect(false) } else { error });
         }
     }
 
     fn drop_connection(&self, live: &Live, error: &RedisError) {
-        if matches!(live.conn, Conn::Cluster(_)) {
+        if matches!(live.conn, Conn::Cluster { .. }) {
             // It finds its nodes again by itself.
             return;
         }
@@ -279,12 +286,17 @@ impl Node {
     /// Makes sure that this process hears of what happens in a slot. On one node it does so from the start.
     pub(crate) async fn listen(self: &Arc<Self>, slot: u16, channels: &str) -> Result<()> {
         let live = self.live().await?;
-        let Conn::Cluster(connection) = &live.conn else { return Ok(()) };
+        let Conn::Cluster { channels: connection, .. } = &live.conn else { return Ok(()) };
         if lock(&live.channels).contains(&slot) {
             return Ok(());
         }
         let mut connection = connection.clone();
-        match connection.ssubscribe(format!("{channels}{}", self.process)).await {
+        let subscribed = connection.ssubscribe(format!("{channels}{}", self.process));
+        let Ok(subscribed) = tokio::time::timeout(LOOK, subscribed).await else {
+            tracing::debug!(slot, "no answer to a subscription");
+            return Ok(());
+        };
+        match subscribed {
             Ok(()) => {
                 lock(&live.channels).insert(slot);
             }
@@ -293,7 +305,8 @@ impl Node {
                 tracing::debug!(%error, "no pushes from this cluster");
                 lock(&live.channels).insert(slot);
             }
-            Err(error) => return Err(failure::failed(error)),
+            // Who waits asks without it, too, and then tries it again.
+            Err(error) => tracing::debug!(%error, slot, "no subscription"),
         }
         Ok(())
     }
@@ -309,10 +322,21 @@ impl Node {
             return Ok(());
         }
         let live = self.live().await?;
-        match &live.confirmer {
-            Some(confirmer) => confirmer.confirm().await,
-            None => Ok(()),
+        let Some(confirmer) = &live.confirmer else { return Ok(()) };
+        let confirmed = confirmer.confirm().await;
+        if confirmer.is_broken() {
+            // Both connections are made anew.
+            self.invalidate(live.generation);
         }
+        confirmed
+    }
+
+    /// The cluster may have forgotten what we listen to.
+    fn listen_again(&self) {
+        if let Some(live) = self.current() {
+            lock(&live.channels).clear();
+        }
+        self.pushes.all_ask();
     }
 
     /// Ends the connection.

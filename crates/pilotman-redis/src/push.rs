@@ -76,8 +76,6 @@ impl Pushes {
     pub(crate) fn take(&self, push: &PushInfo) {
         match push.kind {
             PushKind::Message | PushKind::SMessage => {}
-            // The slot of a channel has moved to another node.
-            PushKind::SUnsubscribe => return self.all_ask(),
             _ => return,
         }
         let Some(Value::BulkString(text)) = push.data.last() else { return };

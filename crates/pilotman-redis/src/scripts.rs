@@ -9,13 +9,15 @@ pub(crate) struct Script {
     pub(crate) name: &'static str,
     pub(crate) body: String,
     pub(crate) hash: String,
+    /// It can run again when it is not known whether it ran. A second break would break the next holder.
+    pub(crate) repeatable: bool,
 }
 
 impl Script {
     fn new(name: &'static str, parts: &[&str]) -> Self {
         let body = parts.concat();
         let hash = redis::Script::new(&body).get_hash().to_owned();
-        Self { name, body, hash }
+        Self { name, body, hash, repeatable: !name.ends_with("_break") }
     }
 }
 

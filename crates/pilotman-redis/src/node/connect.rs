@@ -81,7 +81,9 @@ impl Node {
             Err(_) => Err(Error::unavailable(format!("no connection to the Redis within {limit:?}"))
                 .with_advice(match self.spec.tls {
                     // A server that waits for the rest of what it takes for a command says nothing.
-                    Some(_) => "look whether the server runs and can be reached from here, and whether its port speaks TLS",
+                    Some(_) => {
+                        "look whether the server runs and can be reached from here, and whether its port speaks TLS"
+                    }
                     None => "look whether the server runs and can be reached from here",
                 })
                 .no_effect(true)),
@@ -214,7 +216,8 @@ impl Node {
         let sender = move |push: PushInfo| {
             if let Some(node) = Weak::upgrade(&node) {
                 match push.kind {
-                    PushKind::Disconnection => node.pushes.all_ask(),
+                    // Also when the slot of a channel has moved to another node.
+                    PushKind::Disconnection | PushKind::SUnsubscribe => node.listen_again(),
                     _ => node.pushes.take(&push),
                 }
             }
@@ -222,8 +225,8 @@ impl Node {
         };
         let spec = &self.spec;
         let about = |error| unconnected(error, "the cluster", spec.tls.is_some());
-        let connection = match &spec.topology {
-            Topology::ClusterClient(client) => client.get_async_connection().await.map_err(about)?,
+        let client = match &spec.topology {
+            Topology::ClusterClient(client) => client.clone(),
             Topology::Cluster(nodes) => {
                 let mut infos = Vec::new();
                 for node in nodes {
@@ -249,12 +252,14 @@ impl Node {
                 if let Some(username) = &spec.username {
                     builder = builder.username(username);
                 }
-                builder.build().map_err(about)?.get_async_connection().await.map_err(about)?
+                builder.build().map_err(about)?
             }
             _ => unreachable!("only called for clusters"),
         };
+        let (commands, channels) =
+            tokio::try_join!(client.get_async_connection(), client.get_async_connection()).map_err(about)?;
         Ok(Arc::new(Live {
-            conn: Conn::Cluster(connection),
+            conn: Conn::Cluster { commands, channels },
             server: "the cluster".to_owned(),
             generation,
             channels: Mutex::new(HashSet::new()),

@@ -10,8 +10,8 @@ use redis::{ConnectionAddr, PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{Node, exchange};
 use super::connect::{Reached, open, way};
+use super::{Node, exchange};
 use crate::failure::failed;
 use crate::options::Topology;
 

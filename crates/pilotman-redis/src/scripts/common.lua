@@ -23,17 +23,13 @@ local function keep(key, ms)
   if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
 end
 
--- Takes or refreshes a place in the queue, and returns its ticket.
-local function stand(entry, ms, micros)
+-- Takes or refreshes a place in the queue, and returns its ticket: a number that never comes twice, whatever the clock
+-- does, since a waiter tells by it which of its places a grant was for.
+local function stand(entry, ms)
   local ticket = redis.call('ZSCORE', QUEUE, entry)
   if not ticket then
-    local last = redis.call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2]
-    if last and last + 0 >= micros then micros = last + 1 end
-    ticket = string.format('%.0f', micros)
+    ticket = mint()
     redis.call('ZADD', QUEUE, ticket, entry)
-  else
-    -- A write that a full server allows; it lets the next one pass.
-    redis.call('PEXPIRE', QUEUE, math.max(redis.call('PTTL', QUEUE), 2 * ms))
   end
   redis.call('HSET', WAITERS, entry, string.format('%.0f', math.floor(micros_now() / 1000) + ms))
   keep(QUEUE, 2 * ms)

@@ -6,7 +6,7 @@ local waits = ARGV[5] ~= nil
 local ticket
 if not value then
   -- Free, but others came first.
-  if waits then ticket = stand(ARGV[5], tonumber(ARGV[6]), micros_now()) end
+  if waits then ticket = stand(ARGV[5], tonumber(ARGV[6])) end
   advance(ARGV[4], 0)
   value = redis.call('GET', LOCK)
   if not value and not waits and redis.call('EXISTS', QUEUE) == 0 then
@@ -31,6 +31,6 @@ if value and string.sub(value, 1, #ARGV[1]) == ARGV[1] then
 end
 local left = value and redis.call('PTTL', LOCK) or 0
 if not waits then return {left, 0, 0, ''} end
-ticket = stand(ARGV[5], tonumber(ARGV[6]), micros_now())
+ticket = stand(ARGV[5], tonumber(ARGV[6]))
 local plain = (value and string.sub(value, 1, 3) ~= 'pm:') and 1 or 0
 return {left, redis.call('ZRANK', QUEUE, ARGV[5]), plain, ticket}

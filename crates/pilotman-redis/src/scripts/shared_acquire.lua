@@ -1,8 +1,7 @@
 -- As mutex_acquire, for a reader, a writer or a permit.
 -- ARGV: member, owner, lease in ms, publish command, entry ('' to not wait), first lease in ms, permits
 local member, owner, lease, entry = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5]
-local micros = micros_now()
-local now = math.floor(micros / 1000)
+local now = math.floor(micros_now() / 1000)
 prune(now)
 local mode, permits = string.sub(member, 1, 1), tonumber(ARGV[7])
 if redis.call('ZSCORE', HOLDERS, member) then
@@ -13,7 +12,7 @@ if redis.call('ZSCORE', HOLDERS, member) then
   return token
 end
 if redis.call('EXISTS', QUEUE) == 1 then
-  if entry ~= '' then stand(entry, tonumber(ARGV[6]), micros) end
+  if entry ~= '' then stand(entry, tonumber(ARGV[6])) end
   advance(ARGV[4], now)
   local details = entry ~= '' and redis.call('HGET', DETAILS, member)
   if details then
@@ -32,5 +31,5 @@ end
 local next = redis.call('ZRANGE', HOLDERS, 0, 0, 'WITHSCORES')[2]
 local left = next and math.max(next - now, 1) or 0
 if entry == '' then return {left, 0, 0, ''} end
-local ticket = stand(entry, tonumber(ARGV[6]), micros)
+local ticket = stand(entry, tonumber(ARGV[6]))
 return {left, redis.call('ZRANK', QUEUE, entry), 0, ticket}
