@@ -39,7 +39,7 @@ impl Model {
     /// A model whose lock another process has.
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            queue: Mutex::new(Queue::new(Some(1))),
+            queue: Mutex::new(Queue::new(Some(1), true)),
             taken: Mutex::new(true),
             freed: Condvar::new(),
             inside: AtomicUsize::new(0),

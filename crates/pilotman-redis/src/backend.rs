@@ -53,6 +53,9 @@ impl fmt::Debug for RedisBackend {
     }
 }
 
+/// A hold and its place among those that are to be renewed.
+type Nth = (usize, Arc<Holding>);
+
 fn lock_of(attempt: &Attempt) -> &RedisLock {
     attempt.spec.prepared()
 }
@@ -80,7 +83,7 @@ impl RedisBackend {
     }
 
     /// Renews holds of one family in one script; in a cluster, of one slot.
-    async fn renew_batch(&self, mutexes: bool, holds: &[(usize, Arc<Holding>)]) -> Result<Vec<Renewal>> {
+    async fn renew_batch(&self, mutexes: bool, holds: &[Nth]) -> Result<Vec<Renewal>> {
         let Some((_, first)) = holds.first() else { return Ok(Vec::new()) };
         let lease = millis(first.attempt.spec.lease.unwrap_or(Self::DEFAULT_LEASE)).to_string();
         let members: Vec<_> = holds.iter().map(|(_, hold)| lock_of(&hold.attempt).member(hold.attempt.id)).collect();
@@ -192,7 +195,7 @@ impl Backend for RedisBackend {
     fn renew<'a>(&'a self, holds: &'a [Arc<Holding>]) -> BoxFuture<'a, Vec<Result<Renewal>>> {
         Box::pin(async move {
             let clustered = self.node.spec.is_clustered();
-            let mut groups: BTreeMap<(bool, u16), Vec<(usize, Arc<Holding>)>> = BTreeMap::new();
+            let mut groups: BTreeMap<(bool, u16), Vec<Nth>> = BTreeMap::new();
             for (at, hold) in holds.iter().enumerate() {
                 let lock = lock_of(&hold.attempt);
                 let slot = if clustered { lock.keys.slot } else { 0 };

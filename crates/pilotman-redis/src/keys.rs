@@ -22,7 +22,7 @@ use crate::slots;
 const OWN: &str = "pilotman:";
 
 /// How names become keys.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct KeyFormat {
     prefix: String,
     suffix: String,
@@ -82,12 +82,6 @@ impl KeyFormat {
         let rest = key.strip_prefix(&self.prefix)?;
         let rest = rest.strip_prefix(OWN).map_or(Some(rest), |own| own.strip_prefix("name:"))?;
         rest.strip_suffix(&self.suffix).map(str::to_owned)
-    }
-}
-
-impl Default for KeyFormat {
-    fn default() -> Self {
-        Self { prefix: String::new(), suffix: String::new() }
     }
 }
 

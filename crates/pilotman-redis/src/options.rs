@@ -12,7 +12,7 @@ use crate::keys::KeyFormat;
 
 /// Connecting may take this long unless set otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest database number and count of replicas are those of the protocol.
+/// The longest name of a client.
 const LONGEST_NAME: usize = 64;
 
 /// Where the primary is found.
@@ -27,8 +27,8 @@ pub(crate) enum Topology {
         password: Option<String>,
     },
     Cluster(Vec<ConnectionAddr>),
-    Client(redis::Client),
-    ClusterClient(redis::cluster::ClusterClient),
+    Client(Box<redis::Client>),
+    ClusterClient(Box<redis::cluster::ClusterClient>),
 }
 
 /// One Redis or Valkey: a server, a primary with its replicas, or a cluster. It has one vote in a quorum.
@@ -146,7 +146,7 @@ impl RedisNode {
     /// The server that an existing client connects to, with its address, credentials and TLS settings. We make a
     /// connection of our own with them (RESP3, since pushes come over it), and never close the client's.
     pub fn client(client: redis::Client) -> Self {
-        Self::new(Topology::Client(client))
+        Self::new(Topology::Client(Box::new(client)))
     }
 
     /// The cluster that an existing client connects to. We make connections of our own through it.
@@ -154,7 +154,7 @@ impl RedisNode {
     /// The client should speak RESP3; without it waiters are not told when their turn comes and ask every second
     /// instead.
     pub fn cluster_client(client: redis::cluster::ClusterClient) -> Self {
-        Self::new(Topology::ClusterClient(client))
+        Self::new(Topology::ClusterClient(Box::new(client)))
     }
 
     /// The user name of an access-control list. Default: the default user.

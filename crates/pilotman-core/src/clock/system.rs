@@ -29,18 +29,15 @@ impl Clock for SystemClock {
 
     fn arm(&self, at: Time, waker: Waker) -> Alarm {
         let ringer = Ringer::get();
-        let mut alarms = lock(&ringer.alarms);
-        let first = alarms.earliest();
-        let alarm = alarms.add(at, waker);
-        if first.is_none_or(|first| at < first) {
-            ringer.timer.set(at);
-        }
+        let mut set = lock(&ringer.set);
+        let alarm = set.alarms.add(at, waker);
+        ringer.ring_by(&mut set, at);
         alarm
     }
 
     fn disarm(&self, alarm: Alarm) {
         // The timer stays set: ringing once for nothing is cheaper than setting it anew for every time-out not reached.
-        let waker = lock(&Ringer::get().alarms).wakers.remove(&alarm);
+        let waker = lock(&Ringer::get().set).alarms.wakers.remove(&alarm);
         // Foreign code: not to be dropped under the mutex.
         drop(waker);
     }
@@ -48,8 +45,14 @@ impl Clock for SystemClock {
 
 /// The thread that rings alarms, and what it shares with those who set them.
 struct Ringer {
-    alarms: Mutex<Alarms>,
+    set: Mutex<Set>,
     timer: platform::Timer,
+}
+
+struct Set {
+    alarms: Alarms,
+    /// When the timer rings, which may be before the first alarm.
+    rings: Time,
 }
 
 impl Ringer {
@@ -62,8 +65,10 @@ impl Ringer {
         if let Some((_, ringer)) = current.filter(|(made_in, _)| *made_in == generation) {
             return ringer;
         }
-        let ringer: &'static Self =
-            Box::leak(Box::new(Self { alarms: Mutex::default(), timer: platform::Timer::new() }));
+        let ringer: &'static Self = Box::leak(Box::new(Self {
+            set: Mutex::new(Set { alarms: Alarms::default(), rings: Time::NEVER }),
+            timer: platform::Timer::new(),
+        }));
         std::thread::Builder::new()
             .name("pilotman-timer".into())
             .spawn(move || ringer.ring())
@@ -72,14 +77,23 @@ impl Ringer {
         ringer
     }
 
+    /// Has the timer ring at `at` at the latest. To set it is a system call, so it is left as it is where it rings earlier.
+    fn ring_by(&self, set: &mut Set, at: Time) {
+        if at < set.rings {
+            set.rings = at;
+            self.timer.set(at);
+        }
+    }
+
     fn ring(&self) -> ! {
         loop {
             self.timer.wait();
             let due = {
-                let mut alarms = lock(&self.alarms);
-                let due = alarms.take_due(platform::now());
-                if let Some(next) = alarms.earliest() {
-                    self.timer.set(next);
+                let mut set = lock(&self.set);
+                set.rings = Time::NEVER;
+                let due = set.alarms.take_due(platform::now());
+                if let Some(next) = set.alarms.earliest() {
+                    self.ring_by(&mut set, next);
                 }
                 due
             };

@@ -170,12 +170,11 @@ impl Engine {
 
     /// Runs a task on the I/O thread, or on the runtime that was handed in.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let handle = match &self.runtime {
-            Some(handle) => handle,
-            None => &io::handle()?,
-        };
-        // The task reports what it finds itself; nobody waits for its end.
-        drop(handle.spawn(task));
+        match &self.runtime {
+            // The task reports what it finds itself; nobody waits for its end.
+            Some(handle) => drop(handle.spawn(task)),
+            None => io::thread()?.spawn(task),
+        }
         Ok(())
     }
 

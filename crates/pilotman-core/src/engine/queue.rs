@@ -22,6 +22,10 @@ pub(crate) struct Queue<W> {
     driving: bool,
     /// Local hand-offs since the backend last granted.
     hand_offs: u32,
+    /// How many there may be until others get a turn.
+    turn: u32,
+    /// Whether those who come during a turn wait for the next one, because other processes stand in a queue too.
+    fair: bool,
 }
 
 /// Whether a driver has to be started. There is never more than one for a queue.
@@ -47,7 +51,8 @@ pub(crate) enum Back<W> {
 }
 
 impl<W> Queue<W> {
-    pub(crate) fn new(limit: Option<u32>) -> Self {
+    /// `limit`: how many holds there can be at once. `fair`: the backend has a queue in which other processes may stand.
+    pub(crate) fn new(limit: Option<u32>, fair: bool) -> Self {
         Self {
             waiting: VecDeque::new(),
             next_ticket: 0,
@@ -55,6 +60,8 @@ impl<W> Queue<W> {
             limit: limit.unwrap_or(u32::MAX),
             driving: false,
             hand_offs: 0,
+            turn: MAX_HAND_OFFS,
+            fair,
         }
     }
 
@@ -66,6 +73,7 @@ impl<W> Queue<W> {
         if free {
             self.out += 1;
             self.hand_offs = 0;
+            self.turn = MAX_HAND_OFFS;
         }
         free
     }
@@ -114,12 +122,17 @@ impl<W> Queue<W> {
     pub(crate) fn grant(&mut self) -> Option<W> {
         self.out += 1;
         self.hand_offs = 0;
-        self.waiting.pop_front().map(|(_, waiter)| waiter)
+        let next = self.waiting.pop_front().map(|(_, waiter)| waiter);
+        self.turn = match self.fair {
+            true => MAX_HAND_OFFS.min(u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)),
+            false => MAX_HAND_OFFS,
+        };
+        next
     }
 
     /// A hold comes back in good order: who gets it without the backend being asked?
     pub(crate) fn hand_on(&mut self) -> Option<Ticketed<W>> {
-        if self.hand_offs >= MAX_HAND_OFFS {
+        if self.hand_offs >= self.turn {
             return None;
         }
         let next = self.waiting.pop_front()?;
@@ -129,7 +142,7 @@ impl<W> Queue<W> {
 
     /// Whether others are due a turn although waiters of this process are left.
     pub(crate) fn is_exhausted(&self) -> bool {
-        self.hand_offs >= MAX_HAND_OFFS && !self.waiting.is_empty()
+        self.hand_offs >= self.turn && !self.waiting.is_empty()
     }
 
     /// Puts a waiter back to where it was before it was to get a hold that turned out to be none.
@@ -183,7 +196,7 @@ mod tests {
 
     #[test]
     fn waiters_are_served_in_order_and_others_get_a_turn() {
-        let mut queue = Queue::new(Some(1));
+        let mut queue = Queue::new(Some(1), false);
         assert!(queue.reserve());
         for waiter in 0..40 {
             assert_eq!(queue.push(waiter).1, Driver::Leave, "a hold is out, so nobody may ask the backend");
@@ -203,8 +216,25 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_during_a_turn_waits_for_the_next_one() {
+        let mut queue = Queue::new(Some(1), true);
+        for waiter in 0..3 {
+            let _ = queue.push(waiter);
+        }
+        assert_eq!(queue.grant(), Some(0));
+        let _ = queue.push(3);
+        assert_eq!((queue.hand_on(), queue.hand_on()), (Some((2, 1)), Some((3, 2))));
+        assert_eq!(queue.hand_on(), None, "others may wait longer");
+        assert!(queue.is_exhausted());
+        assert_eq!(queue.returned(), Driver::Start);
+        assert_eq!(queue.grant(), Some(3));
+        assert_eq!(queue.hand_on(), None);
+        assert!(!queue.is_exhausted(), "nobody is left");
+    }
+
+    #[test]
     fn nobody_overtakes_a_waiter() {
-        let mut queue = Queue::new(Some(2));
+        let mut queue = Queue::new(Some(2), false);
         assert!(queue.reserve() && queue.reserve() && !queue.reserve());
         let (ticket, _) = queue.push("first");
         assert_eq!(queue.unreserve(), Driver::Start);
@@ -217,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_grant_that_nobody_waits_for_comes_back() {
-        let mut queue = Queue::<()>::new(Some(1));
+        let mut queue = Queue::<()>::new(Some(1), false);
         let (ticket, driver) = queue.push(());
         assert_eq!(driver, Driver::Start);
         queue.cancel(ticket);

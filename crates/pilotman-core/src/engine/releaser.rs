@@ -153,7 +153,7 @@ impl Releaser {
             return;
         }
         let flush = Flush { engine: engine.clone(), ran: false };
-        if let Err(error) = engine.spawn(async move { flush.run() }) {
+        if let Err(error) = engine.spawn(flush.run()) {
             tracing::warn!(%error, lock.backend = engine.kind, "nothing can be given back in the background");
         }
     }
@@ -166,10 +166,19 @@ struct Flush {
 }
 
 impl Flush {
-    fn run(mut self) {
+    async fn run(mut self) {
         self.ran = true;
-        let engine = &self.engine;
+        let engine = self.engine.clone();
         let Jobs { releases, clean_ups, abandons } = std::mem::take(&mut *lock(&engine.releaser.queued));
+        drop(self);
+        let engine = &engine;
+        // By far the most often there is but one release, which needs no task of its own.
+        if releases.len() == 1 && clean_ups.is_empty() && abandons.is_empty() {
+            let lease = releases[0].lease();
+            let span =
+                tracing::debug_span!("give_back", lock.backend = engine.kind, lock.count = 1, operation = "release");
+            return release_all(engine.clone(), lease, releases).instrument(span).await;
+        }
         // Apart by lease and kind: none of them is held up by another, or given less time than it has.
         for (lease, jobs) in grouped(releases, Owed::lease) {
             spawn(engine, "release", jobs.len(), release_all(engine.clone(), lease, jobs));

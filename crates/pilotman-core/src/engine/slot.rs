@@ -39,7 +39,7 @@ impl Slot {
     pub(super) fn new(spec: Arc<Spec>, engine: &Arc<Engine>) -> Self {
         Self {
             labels: Labels::new(engine.kind, &spec),
-            queue: Mutex::new(Queue::new(spec.target.primitive.limit())),
+            queue: Mutex::new(Queue::new(spec.target.primitive.limit(), engine.capabilities.waiting == Waiting::Queue)),
             spec,
             yield_until: AtomicU64::new(0),
             changed: Notify::new(),

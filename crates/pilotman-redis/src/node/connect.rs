@@ -30,6 +30,9 @@ use crate::scripts;
 const SECOND_OPINION: Duration = Duration::from_millis(500);
 /// A peer that is cut off is given up after this long; a frozen one still acknowledges what it gets, and is kept.
 const CUT_OFF: Duration = Duration::from_secs(10);
+/// Commands of ours that may be under way to a node of a cluster. The driver's buffer holds 50: when it is full, and the
+/// driver wants to know where a slot has moved, it waits behind commands that wait for it.
+const CONCURRENT: usize = 40;
 /// Commands that may wait to be written.
 const BUFFER: usize = 4096;
 
@@ -226,7 +229,7 @@ impl Node {
         let spec = &self.spec;
         let about = |error| unconnected(error, "the cluster", spec.tls.is_some());
         let client = match &spec.topology {
-            Topology::ClusterClient(client) => client.clone(),
+            Topology::ClusterClient(client) => (**client).clone(),
             Topology::Cluster(nodes) => {
                 let mut infos = Vec::new();
                 for node in nodes {
@@ -240,6 +243,7 @@ impl Node {
                     .retries(4)
                     .min_retry_wait(5)
                     .max_retry_wait(100)
+                    .connection_concurrency_limit(CONCURRENT)
                     .tcp_settings(tcp_settings())
                     .push_sender(sender);
                 if let Some(tls) = &spec.tls {
