@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+pub mod history;
+
 /// Why a measuring program stopped.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -59,6 +61,12 @@ pub fn machine_time() -> Duration {
 #[cfg(unix)]
 pub fn processor_time() -> Duration {
     clock(rustix::time::ClockId::ProcessCPUTime)
+}
+
+/// The processor time that the calling thread has used.
+#[cfg(unix)]
+pub fn thread_time() -> Duration {
+    clock(rustix::time::ClockId::ThreadCPUTime)
 }
 
 #[cfg(unix)]

@@ -25,6 +25,24 @@ pub(crate) struct Budget {
     pub(crate) design: f64,
     pub(crate) at_most: f64,
     pub(crate) reason: Option<String>,
+    /// Another measure of the row: if that one is low enough, this one may be what it likes.
+    pub(crate) or: Option<Or>,
+}
+
+/// The other way to keep a budget.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Or {
+    pub(crate) measure: String,
+    pub(crate) at_most: f64,
+}
+
+impl Budget {
+    fn is_kept(&self, name: &str, measures: &BTreeMap<String, Measure>) -> bool {
+        let within = |name: &str, at_most| measures.get(name).is_some_and(|measure| measure.value <= at_most);
+        let or = self.or.as_ref().is_some_and(|or| within(&or.measure, or.at_most));
+        within(name, self.at_most) || or && measures.contains_key(name)
+    }
 }
 
 impl Budgets {
@@ -77,8 +95,7 @@ impl Budgets {
     /// The names of the measures of this row that are above their ceilings, or were not measured at all.
     pub(super) fn above(&self, row: &str, measures: &BTreeMap<String, Measure>) -> Vec<String> {
         let budgets = self.rows.get(row).into_iter().flatten();
-        let within = |name: &String, budget: &Budget| measures.get(name).is_some_and(|m| m.value <= budget.at_most);
-        budgets.filter(|(name, budget)| !within(name, budget)).map(|(name, _)| name.clone()).collect()
+        budgets.filter(|(name, budget)| !budget.is_kept(name, measures)).map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -101,6 +118,24 @@ pub(super) mod tests {
         assert_eq!(sample().above("file", &measured(f64::NAN)), ["pair"]);
         assert_eq!(sample().above("file", &BTreeMap::new()), ["pair"]);
         assert!(sample().above("other", &measured(9.0)).is_empty());
+    }
+
+    #[test]
+    fn the_looser_of_two_ceilings_counts() {
+        let or = "or = { measure = \"over\", at_most = 15 }\n";
+        let head = "[redis.pair]\nabout = \"\"\nunit = \"×\"\ndesign = 1.1\nat_most = 1.1\n";
+        let budgets = Budgets::parse(&format!("{head}{or}")).unwrap();
+        let above = |pair: f64, over: f64| {
+            let measure = |value, unit: &str| Measure { value, unit: unit.to_owned() };
+            let all = [("pair".to_owned(), measure(pair, "×")), ("over".to_owned(), measure(over, "µs"))];
+            budgets.above("redis", &BTreeMap::from(all))
+        };
+        assert!(above(1.05, 40.0).is_empty());
+        assert!(above(1.5, 14.0).is_empty());
+        assert_eq!(above(1.5, 16.0), ["pair"]);
+        assert_eq!(above(1.5, f64::NAN), ["pair"]);
+        let alone = BTreeMap::from([("over".to_owned(), Measure { value: 1.0, unit: "µs".to_owned() })]);
+        assert_eq!(budgets.above("redis", &alone), ["pair"], "it was not measured");
     }
 
     #[test]

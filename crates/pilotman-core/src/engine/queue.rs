@@ -222,6 +222,7 @@ mod tests {
             let _ = queue.push(waiter);
         }
         assert_eq!(queue.grant(), Some(0));
+        assert!(!queue.drive());
         let _ = queue.push(3);
         assert_eq!((queue.hand_on(), queue.hand_on()), (Some((2, 1)), Some((3, 2))));
         assert_eq!(queue.hand_on(), None, "others may wait longer");

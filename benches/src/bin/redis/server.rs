@@ -1,0 +1,55 @@
+//! A server of our own, and what it counts.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use pilotman_bench::Failure;
+use pilotman_testkit::servers::redis::{Node, Reply};
+
+/// What our scripts call: the server counts it like requests. `INFO` is how we ask.
+const NO_REQUESTS: [&str; 20] = [
+    "del", "exists", "get", "getset", "hdel", "hget", "hset", "hvals", "info", "pexpire", "pttl", "publish", "set",
+    "spublish", "time", "zadd", "zrange", "zrank", "zrem", "zscore",
+];
+
+/// Ends when it is dropped.
+pub(crate) struct Server {
+    node: Node,
+}
+
+impl Server {
+    pub(crate) fn start() -> io::Result<Self> {
+        Ok(Self { node: Node::start(&[])? })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.node.port()
+    }
+
+    pub(crate) fn command(&self, command: &[&str]) -> io::Result<Reply> {
+        self.node.cli(command)
+    }
+
+    /// How many clients are connected, without the one that asks.
+    pub(crate) fn connections(&self) -> Result<u64, Failure> {
+        Ok(self.node.info("connected_clients")?.parse::<u64>()? - 1)
+    }
+
+    /// How many requests clients have made, as far as they are other than what scripts call.
+    pub(crate) fn requests(&self) -> Result<u64, Failure> {
+        let calls = self.calls()?;
+        Ok(calls.iter().filter(|(command, _)| !NO_REQUESTS.contains(&command.as_str())).map(|(_, calls)| calls).sum())
+    }
+
+    fn calls(&self) -> Result<BTreeMap<String, u64>, Failure> {
+        let text = self.command(&["INFO", "commandstats"])?.to_string();
+        let mut calls = BTreeMap::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("cmdstat_")) {
+            let number =
+                line.split_once(":calls=").and_then(|(command, rest)| Some((command, rest.split_once(',')?.0)));
+            let (command, number) = number.ok_or("INFO commandstats is not as expected")?;
+            calls.insert(command.to_owned(), number.parse()?);
+        }
+        Ok(calls)
+    }
+}
