@@ -13,7 +13,7 @@ mod unsafe_code;
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use self::source::Source;
@@ -88,8 +88,7 @@ fn rules() -> Result<Vec<Finding>> {
     findings.extend(backends::check(&metadata.packages)?);
     findings.extend(dependencies::check_directions(&metadata.packages));
     let lock = workspace::root().join("Cargo.lock");
-    let text = std::fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
-    findings.extend(dependencies::check_lock(&lock, &text)?);
+    findings.extend(dependencies::check_tree(&lock, &dependencies::tree()?));
     findings.extend(links::check(&workspace::files("md")?)?);
     findings.extend(sources.iter().filter_map(length::check));
     findings.sort();

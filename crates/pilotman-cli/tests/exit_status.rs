@@ -199,6 +199,8 @@ fn what_is_misconfigured_is_78() {
         (format!("file://{}", file.display()), "directory"),
         ("file://relative".into(), "file:///"),
         ("gopher://host".into(), "file://"),
+        ("redis://host?colour=blue".into(), "key-format"),
+        ("host:6379,colour=blue".into(), "abortConnect"),
         ("nonsense".into(), "file://"),
     ] {
         let output = bare(&["run", "--backend", &url, "x", "--", "true"]).output().unwrap();
@@ -229,8 +231,13 @@ fn a_directory_that_can_not_be_written_is_told() {
 fn secrets_are_never_echoed_and_warned_about_in_arguments() {
     let place = Place::new();
     for url in [
-        "redis://user:hunter2@host:6379",
+        "redis://user:hunter2@host:6379?colour=blue",
         "redis://user:hunter2@[host",
+        "redis://user:hunter2@host1:1,host2:2/hunter2",
+        "redis://host?password=hunter2&password-env=NONE",
+        "redis-sentinel://host1,host2/main?sentinel-password=hunter2&colour=blue",
+        "host:6380,password=hunter2,ssl=maybe",
+        "host:6380,password=a@hunter2,colour=hunter2",
         "gopher://:hunter2@host",
         "hunter2://host",
         "nonsense:hunter2@host",

@@ -14,7 +14,7 @@ use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{Cmd, RedisError, RedisResult, Value};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::failure;
 use crate::options::RedisNode;
@@ -31,6 +31,10 @@ use health::Health;
 
 /// A command that a cluster can't serve at the moment is repeated after this pause.
 const MOMENT: Duration = Duration::from_millis(10);
+/// As many commands may be under way to a cluster. The driver sees to all of them in one task, and when that task has used
+/// up the turn that the runtime gives it, commands can be left with a lock in their hands that the driver then waits for
+/// for ever, as soon as a slot has moved.
+const CONCURRENT: usize = 16;
 /// The server is looked at this often at most, and only while it is used.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -72,6 +76,8 @@ enum Conn {
         /// Apart from the commands: when a slot moves, the server says so unasked, and the driver takes that for the
         /// answer of whatever was asked last; all answers behind it would then be those of others.
         channels: ClusterConnection,
+        /// Commands that may be under way: see [`CONCURRENT`].
+        turns: Semaphore,
     },
 }
 
@@ -95,7 +101,9 @@ impl Live {
     async fn send(&self, slot: u16, cmd: &Cmd) -> RedisResult<Value> {
         match &self.conn {
             Conn::One(connection) => exchange(connection, cmd).await,
-            Conn::Cluster { commands, .. } => {
+            Conn::Cluster { commands, turns, .. } => {
+                // It is never closed.
+                let _turn = turns.acquire().await;
                 let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
                 // It hands a refusal on as an answer.
                 commands.clone().route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await?.extract_error()

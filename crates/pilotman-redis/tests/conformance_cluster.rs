@@ -5,5 +5,5 @@ mod suite;
 use pilotman_redis::RedisNode;
 
 fn main() -> std::process::ExitCode {
-    suite::run("redis-cluster", |place| RedisNode::cluster(place.addresses()))
+    pilotman_conformance::main(suite::server("redis-cluster", |place| RedisNode::cluster(place.addresses())))
 }

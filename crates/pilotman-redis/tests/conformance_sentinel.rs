@@ -8,7 +8,7 @@ use pilotman_redis::RedisNode;
 use pilotman_testkit::servers::redis::SERVICE;
 
 fn main() -> std::process::ExitCode {
-    suite::run("redis-sentinel", |place| {
+    pilotman_conformance::main(suite::server("redis-sentinel", |place| {
         Ok(RedisNode::sentinel(place.addresses(), SERVICE)?.wait_replicas(1, Duration::from_secs(1)))
-    })
+    }))
 }

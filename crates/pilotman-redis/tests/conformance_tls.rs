@@ -9,7 +9,7 @@ use pilotman_testkit::certificates::Certificates;
 use pilotman_testkit::servers::redis::{LOCKER, LOCKER_PASSWORD};
 
 fn main() -> std::process::ExitCode {
-    suite::run("redis-tls", |place| {
+    pilotman_conformance::main(suite::server("redis-tls", |place| {
         let certificates = Certificates::of(Path::new(&place.directory));
         // Not there yet while only the claims are asked for.
         let read = |file: &Path| std::fs::read(file).unwrap_or_default();
@@ -19,5 +19,5 @@ fn main() -> std::process::ExitCode {
             .ca(read(&certificates.ca))
             .client_certificate(read(&certificates.client), read(&certificates.client_key));
         Ok(node)
-    })
+    }))
 }

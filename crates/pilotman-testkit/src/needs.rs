@@ -69,7 +69,7 @@ pub const BACKENDS: &[BackendNeeds] = &[
     },
     BackendNeeds {
         backend: "redis",
-        crates: &["pilotman-redis"],
+        crates: &["pilotman-redis", "pilotman", "pilotman-cli"],
         programs: &[],
         servers: if cfg!(target_os = "linux") {
             &["redis", "redis-tls", "redis-sentinel", "redis-cluster", "redis-newest", "valkey-newest"]

@@ -88,6 +88,15 @@ impl Builder {
         self
     }
 
+    /// Uses locks on a Redis or Valkey. `use_redis(RedisNode::endpoint("127.0.0.1:6379")?)` is what the .NET documents
+    /// write as `UseRedis("127.0.0.1:6379")`.
+    #[cfg(feature = "redis")]
+    pub fn use_redis(mut self, node: pilotman_redis::RedisNode) -> Self {
+        let backend = pilotman_redis::RedisBackend::new(node);
+        self.backends.push(backend.map(|backend| Arc::new(backend) as _));
+        self
+    }
+
     /// The lease of locks that name none. Default: the backend's.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.options.lease = Some(lease);

@@ -70,10 +70,13 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may hold a password.
-        let scheme = self.url.as_deref().and_then(|url| url.split_once("://")).map(|(scheme, _)| scheme);
+        // The URL may hold a password, and so may an address that is no URL.
+        let shown = |url: &str| match crate::address::split_scheme(url) {
+            Some((scheme, _)) => format!("{scheme}://…"),
+            None => "…".to_owned(),
+        };
         f.debug_struct("Config")
-            .field("url", &scheme.map(|scheme| format!("{scheme}://…")))
+            .field("url", &self.url.as_deref().map(shown))
             .field("lease", &self.lease)
             .field("retry", &self.retry)
             .field("hold_at_most", &self.hold_at_most)

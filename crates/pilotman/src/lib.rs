@@ -9,6 +9,8 @@ pub use pilotman_core::{
 
 #[cfg(feature = "file")]
 pub use pilotman_file as file;
+#[cfg(feature = "redis")]
+pub use pilotman_redis as redis;
 
 mod address;
 mod backends;
@@ -16,10 +18,14 @@ pub mod blocking;
 mod builder;
 #[cfg(feature = "serde")]
 mod config;
+mod connection_string;
 mod duration;
 mod locks;
+mod percent;
 mod query;
 mod scheme;
+#[cfg(feature = "redis")]
+mod secret;
 
 pub use backends::{BackendInfo, backends};
 pub use builder::Builder;

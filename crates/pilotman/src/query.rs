@@ -15,7 +15,13 @@ pub(crate) struct Query {
 
 impl Query {
     pub(crate) fn parse(url: &Url) -> Result<Self> {
-        let left: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        // This is no form of a web page: a plus is a plus, and access keys have many.
+        let query = url.query().unwrap_or_default().replace('+', "%2B");
+        Self::of(url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+    }
+
+    /// The options, each with its value.
+    pub(crate) fn of(left: Vec<(String, String)>) -> Result<Self> {
         for (at, (name, _)) in left.iter().enumerate() {
             if left[..at].iter().any(|(earlier, _)| earlier == name) {
                 return Err(Error::misconfigured(format!("{} is given twice", shown(name))));
@@ -49,8 +55,8 @@ impl Query {
         self.take_as(name, "a duration like 500ms, 10s or 2m", |text| parse_duration(text).ok())
     }
 
-    // Most backends use these two; a build without any of them is no reason to warn.
-    #[cfg_attr(not(feature = "file"), allow(dead_code))]
+    // Most backends use these; a build without any of them is no reason to warn.
+    #[cfg_attr(not(any(feature = "file", feature = "redis")), allow(dead_code))]
     pub(crate) fn take_bool(&mut self, name: &'static str) -> Result<Option<bool>> {
         self.take_as(name, "true or false", |text| match text {
             "true" | "1" | "yes" | "" => Some(true),
@@ -59,7 +65,12 @@ impl Query {
         })
     }
 
-    #[cfg_attr(not(feature = "file"), allow(dead_code))]
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    pub(crate) fn take_number(&mut self, name: &'static str) -> Result<Option<u32>> {
+        self.take_as(name, "a number", |text| text.parse().ok())
+    }
+
+    #[cfg_attr(not(any(feature = "file", feature = "redis")), allow(dead_code))]
     pub(crate) fn take_names(&mut self, name: &'static str) -> Result<Option<NameRule>> {
         self.take_as(name, "dotnet, strict or exact", parse_names)
     }
@@ -84,7 +95,7 @@ impl Query {
     }
 }
 
-#[cfg_attr(not(feature = "file"), allow(dead_code))]
+#[cfg_attr(not(any(feature = "file", feature = "redis")), allow(dead_code))]
 pub(crate) fn parse_names(text: &str) -> Option<NameRule> {
     match text {
         "dotnet" => Some(NameRule::DotNet),

@@ -36,7 +36,11 @@ async fn files_are_a_url_away() {
 fn bad_addresses_are_clear_errors_without_secrets() {
     let bad = [
         ("s3cret", "not a URL"),
-        ("redis://:s3cret@host", "no backend knows the scheme redis://"),
+        ("gopher://:s3cret@host", "no backend knows the scheme gopher://"),
+        ("nonsense:s3cret@host", "not a URL"),
+        ("s3cret,other", "not a URL"),
+        ("s3cret@host:1", "not a URL"),
+        ("memory://x#s3cret", "has a #"),
         ("S3CRET pasted://x", "no backend knows this scheme"),
         ("memory://?lease=s3cret", "the option 'lease' must be a duration"),
         ("memory://?lease=1s&lease=2s", "the option 'lease' is given twice"),
@@ -63,6 +67,112 @@ fn bad_addresses_are_clear_errors_without_secrets() {
         assert!(text.contains(part), "{url}: {text}");
         assert!(!text.to_lowercase().contains("s3cret"), "{text}");
     }
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn bad_addresses_of_redis_are_clear_errors_without_secrets() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let (empty, binary) = (file("empty", b"\n"), file("binary", b"s3cret\xFF"));
+    let long = file("long", &[b'x'; 100_000]);
+    let (absent, there) = (directory.path().join("s3cret").display().to_string(), file("there", b"s3cret\r\n"));
+    let in_file = |name: &str, path: &str| format!("rediss://h?{name}={path}");
+    let bad = [
+        ("redis://".to_owned(), "names no host"),
+        ("redis://:0".into(), "can't be read"),
+        ("redis://h:0".into(), "no number from 1"),
+        ("redis://h:s3cret".into(), "can't be read"),
+        ("redis://u:s3/cret@h".into(), "write them as %2F"),
+        ("redis://u:s3cret@[h".into(), "can't be read"),
+        ("redis://a,,b".into(), "has no host"),
+        ("redis://,a".into(), "has no host"),
+        ("redis://a,b:s3cret".into(), "has a port that is no number"),
+        ("redis://a,a:6379".into(), "given twice"),
+        ("redis://u:s3cret@a,u:s3cret@b".into(), "more than one @"),
+        ("redis://u:s3cret@a/0#s3cret".into(), "has a #"),
+        ("redis://s3cret@h".into(), "a user name but no password"),
+        ("redis://u:s3cret@h?username=v".into(), "the user name is given twice"),
+        ("redis://:s3cret@h?password=s3cret".into(), "the password is given 2 times"),
+        (
+            "redis://h?password-env=S3CRET_OF_NOBODY".into(),
+            "'password-env' names an environment variable that is not set",
+        ),
+        ("redis://h?password-env=s3cret%3Dx%00".into(), "'password-env' names"),
+        (in_file("password-file", &absent), "'password-file' names a file that can't be read"),
+        (in_file("password-file", &directory.path().display().to_string()), "can't be read"),
+        (in_file("password-file", &empty), "'password-file' names a file that is empty"),
+        (in_file("password-file", &binary), "is no UTF-8"),
+        (in_file("password-file", &long), "is too long"),
+        (in_file("password=s3cret&password-file", &there), "the password is given 2 times"),
+        (in_file("ca-file", &absent), "'ca-file' names a file that can't be read"),
+        (in_file("cert-file", &there), "belong together"),
+        (in_file("key-file", &there), "belong together"),
+        ("redis://h?server-name=s3cret".into(), "turn it on with rediss://"),
+        ("redis://h/s3cret".into(), "the database is not a number"),
+        ("redis://h/1/s3cret".into(), "too long a path"),
+        ("redis://h/1?db=2".into(), "given twice"),
+        ("redis://h?db=-1".into(), "the database is not a number"),
+        ("redis://h?lease=1ms".into(), "is outside"),
+        ("redis://h?connect-timeout=0".into(), "would never connect"),
+        ("redis://h?connect-timeout=s3cret".into(), "'connect-timeout' must be a duration"),
+        ("redis://h?wait-replicas=s3cret".into(), "'wait-replicas' must be a number"),
+        ("redis://h?wait-timeout=1s".into(), "wait-replicas=N"),
+        ("redis://h?client-name=s3cret%20x".into(), "no spaces"),
+        ("redis://h?names=s3cret".into(), "must be dotnet, strict or exact"),
+        ("redis://h?key-format=x".into(), "no placeholder"),
+        ("redis://h?key-format={}&prefix=x".into(), "are both given"),
+        ("redis://h?prefix={}".into(), "more than one placeholder"),
+        ("redis://h?pasword=s3cret".into(), "the option 'pasword' is not known here"),
+        ("redis://h?sentinel-password=s3cret".into(), "the option 'sentinel-password' is not known here"),
+        ("redis-sentinel://h".into(), "the name of the Sentinel service is empty"),
+        ("redis-sentinel://h/m?sentinel-username=s3cret".into(), "no sentinel-password"),
+        ("redis-cluster://h/1".into(), "database 0 only"),
+        ("rediss-cluster://h?server-name=x".into(), "can't stand for all nodes"),
+        ("h:1,password=s3cret,colour=blue".into(), "the options are abortConnect"),
+        ("h:1,password=a,s3cret".into(), "a password with a comma"),
+        ("h:1,password=a,s3cret=x".into(), "is not known here"),
+        ("h:1,password=a://s3cret,ssl=s3cret".into(), "'ssl' must be True or False"),
+        ("h:1,password=s3cret,Password=s3cret".into(), "given twice"),
+        ("h:1,sslHost=s3cret".into(), "needs ssl=True"),
+        ("h:1,connectTimeout=s3cret".into(), "a number of milliseconds"),
+        ("h:1,defaultDatabase=s3cret".into(), "the database is not a number"),
+        ("h:1,user=s3cret".into(), "a user name but no password"),
+        ("h:0".into(), "not a URL"),
+        ("h:65536".into(), "not a URL"),
+        ("[::g]:1".into(), "not a URL"),
+    ];
+    for (address, part) in bad {
+        let error = Locks::open(&address).map(|_| address.clone()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Misconfigured | ErrorKind::Unsupported), "{address}: {error}");
+        assert!(error.has_no_effect() && !error.is_retryable(), "{address}");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(part), "{address}: {text}");
+        assert!(!text.to_lowercase().contains("s3cret"), "{address}: {text}");
+    }
+}
+
+#[cfg(not(feature = "redis"))]
+#[test]
+fn a_backend_that_is_not_built_names_its_feature() {
+    for address in ["redis://:s3cret@h", "127.0.0.1:6379", "h,password=s3cret"] {
+        let error = Locks::open(address).unwrap_err().to_string();
+        assert!(error.contains("enable the feature 'redis'") && !error.contains("s3cret"), "{error}");
+    }
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn redis_is_set_up_with_types_too() {
+    let node = || pilotman::redis::RedisNode::endpoint("127.0.0.1:6379").unwrap();
+    let locks = Locks::builder().use_redis(node()).lease(Duration::from_secs(5)).build().unwrap();
+    assert_eq!((locks.backend_kind(), locks.default_options().lease), ("redis", Some(Duration::from_secs(5))));
+    assert!(Locks::builder().use_redis(node()).use_redis(node()).build().is_err());
+    assert!(Locks::builder().use_redis(node().connect_timeout(Duration::ZERO)).build().is_err());
 }
 
 #[test]
@@ -95,6 +205,9 @@ fn configuration_comes_from_any_format() {
     let config: pilotman::Config = serde_json::from_str(r#"{"url": "memory://u:pw@x", "lease": "2s"}"#).unwrap();
     assert_eq!(config.lease, Some(Duration::from_secs(2)));
     assert!(!format!("{config:?}").contains("pw"));
+    let config: pilotman::Config = serde_json::from_str(r#"{"url": "h:1,password=pw://pw"}"#).unwrap();
+    assert!(!format!("{config:?}").contains("pw"), "{config:?}");
+    let config: pilotman::Config = serde_json::from_str(r#"{"url": "memory://u:pw@x", "lease": "2s"}"#).unwrap();
     assert_eq!(config.build().unwrap_err().kind(), ErrorKind::Misconfigured);
     assert!(serde_json::from_str::<pilotman::Config>(r#"{"leese": "2s"}"#).is_err());
     assert!(serde_json::from_str::<pilotman::Config>(r#"{"lease": "soon"}"#).is_err());

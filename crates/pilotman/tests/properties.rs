@@ -15,13 +15,33 @@ proptest! {
 
     #[test]
     fn anything_after_a_known_scheme_gets_an_answer_without_its_secrets(
-        scheme in prop_oneof![Just("memory"), Just("file"), Just("redis"), Just("S")],
-        before in "[a-z0-9:@/?&=%.#\\[\\]-]{0,20}",
-        after in "[a-z0-9:@/?&=%.#\\[\\]-]{0,20}",
+        scheme in prop_oneof![
+            Just("memory"), Just("file"), Just("S"), Just("redis"), Just("rediss"), Just("redis-sentinel"),
+            Just("redis-cluster"), Just("redis+unix"),
+        ],
+        before in "[a-z0-9:@/?&=%.,#+\\[\\]-]{0,20}",
+        option in prop_oneof![Just(""), Just("password="), Just("?password="), Just("?db="), Just("?password-file=/")],
+        after in "[a-z0-9:@/?&=%.,#+\\[\\]-]{0,20}",
     ) {
         // A capital letter stands in no word of ours, so it can only come from here.
-        let url = format!("{scheme}://{before}QZXJ{after}");
+        let url = format!("{scheme}://{before}{option}QZXJ{after}");
         if let Err(error) = Locks::open(&url) {
+            prop_assert!(!format!("{error} {error:?}").contains("QZXJ"), "{error}");
+        }
+    }
+
+    #[test]
+    fn any_connection_string_gets_an_answer_without_its_secrets(
+        host in "[a-z0-9:.\\[\\]]{0,8}",
+        options in prop::collection::vec(("(password|user|ssl|sslHost|name|defaultDatabase|connectTimeout|serviceName|[a-z]{0,3})?", "[ -~]{0,8}"), 0..4),
+        at in 0..4_usize,
+    ) {
+        let mut text = host;
+        for (nth, (key, value)) in options.iter().enumerate() {
+            let secret = if nth == at { "QZXJ" } else { "" };
+            text.push_str(&format!(",{key}={value}{secret}"));
+        }
+        if let Err(error) = Locks::open(&text) {
             prop_assert!(!format!("{error} {error:?}").contains("QZXJ"), "{error}");
         }
     }

@@ -1,11 +1,12 @@
 //! Imports point one way, and some crates never come in.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::Result;
 
 use super::Finding;
+use crate::shell;
 use crate::workspace::Package;
 
 /// Crates that must not be in the dependency tree, and what is used instead.
@@ -87,31 +88,29 @@ pub(super) fn check_directions(packages: &[Package]) -> Vec<Finding> {
     findings
 }
 
-#[derive(Deserialize)]
-struct Lock {
-    package: Vec<Locked>,
+/// Everything that is built for any platform with every feature of the workspace on. The lock file has more: what some
+/// feature of a dependency would bring that nobody turns on.
+///
+/// # Errors
+///
+/// When cargo can't tell.
+pub(super) fn tree() -> Result<String> {
+    let arguments = ["--workspace", "--all-features", "--target", "all", "--edges", "all", "--prefix", "none"];
+    let output = shell::cargo().arg("tree").args(arguments).args(["--format", "{p}"]).output()?;
+    anyhow::ensure!(output.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-#[derive(Deserialize)]
-struct Locked {
-    name: String,
-    #[serde(default)]
-    dependencies: Vec<String>,
-}
-
-/// Checks the lock file: it has every platform's dependencies, with every feature of the workspace on.
-pub(super) fn check_lock(path: &Path, text: &str) -> Result<Vec<Finding>> {
-    let lock: Lock = toml::from_str(text).with_context(|| format!("cannot understand {}", path.display()))?;
-    let mut findings = Vec::new();
-    for (banned, instead) in BANNED {
-        if lock.package.iter().any(|package| package.name == banned) {
-            let uses = |package: &&Locked| package.dependencies.iter().any(|d| d.split(' ').next() == Some(banned));
-            let users: Vec<&str> = lock.package.iter().filter(uses).map(|package| package.name.as_str()).collect();
-            let message = format!("{banned} comes in through {}, but {instead}", users.join(", "));
-            findings.push(Finding::new(path, 0, message));
-        }
-    }
-    Ok(findings)
+/// Checks the output of [`tree`].
+pub(super) fn check_tree(path: &Path, tree: &str) -> Vec<Finding> {
+    let built: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    let banned = BANNED.iter().filter(|(banned, _)| built.contains(banned));
+    let finding = |(banned, instead): &(&str, &str)| {
+        let message =
+            format!("{banned} is built, but {instead}: see `cargo tree --all-features --target all -i {banned}`");
+        Finding::new(path, 0, message)
+    };
+    banned.map(finding).collect()
 }
 
 #[cfg(test)]
@@ -158,13 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn banned_crates_are_found_with_their_users() {
-        let lock = "[[package]]\nname = \"ring\"\nversion = \"1.0.0\"\n\
-                    [[package]]\nname = \"tls\"\nversion = \"1.0.0\"\ndependencies = [\"ring\"]\n";
-        let findings = check_lock(Path::new("Cargo.lock"), lock).unwrap();
+    fn banned_crates_are_found() {
+        let findings = check_tree(Path::new("Cargo.lock"), "tls v1.0.0\nring v0.17.14 (*)\n");
         assert_eq!(findings.len(), 1);
-        assert!(findings[0].message.contains("through tls"), "{findings:?}");
-        let fine = "[[package]]\nname = \"string\"\nversion = \"1.0.0\"\n";
-        assert!(check_lock(Path::new("Cargo.lock"), fine).unwrap().is_empty());
+        assert!(findings[0].message.contains("ring is built"), "{findings:?}");
+        assert!(check_tree(Path::new("Cargo.lock"), "string v1.0.0\n").is_empty());
     }
 }

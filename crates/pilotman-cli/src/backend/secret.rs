@@ -11,14 +11,22 @@ pub(crate) fn is_in(url: &str) -> bool {
 
 /// `text` without the secrets of `url`, as they stand there or percent-decoded.
 pub(crate) fn scrub(url: &str, text: &str) -> String {
-    let mut secrets: Vec<_> = secrets(url)
-        .into_iter()
-        .flat_map(|secret| [secret.to_owned(), decoded(secret)])
-        .filter(|s| !s.is_empty())
+    let secrets = secrets(url).into_iter().flat_map(|secret| [secret.to_owned(), decoded(secret)]);
+    let mut hidden: Vec<_> = secrets
+        .filter(|secret| !secret.is_empty())
+        .flat_map(|secret| text.match_indices(&secret).map(|(at, found)| (at, at + found.len())).collect::<Vec<_>>())
         .collect();
-    // The longest first, lest a part of it be replaced and the rest be shown.
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    hidden.sort_unstable();
+    // They may overlap: what one of them covers is hidden.
+    let (mut shown, mut from) = (String::new(), 0);
+    for (start, end) in hidden {
+        if start >= from {
+            shown.push_str(&text[from..start]);
+            shown.push_str("***");
+        }
+        from = from.max(end);
+    }
+    shown + &text[from..]
 }
 
 fn secrets(url: &str) -> Vec<&str> {
@@ -36,16 +44,12 @@ fn secrets(url: &str) -> Vec<&str> {
             part.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
         }));
     }
+    // A connection string: host:port,password=…,ssl=True. A password in it may have all of the above.
+    let plain =
+        |item: &str| item.split('=').next().is_some_and(|key| key.trim().bytes().all(|b| b.is_ascii_alphanumeric()));
+    found.extend(url.split(',').filter(|item| plain(item)).filter_map(secret_of));
     if let Some((_, query)) = after_scheme.split_once('?') {
-        found.extend(query.split(['&', '#', ';']).filter_map(|pair| {
-            let (key, value) = pair.split_once('=')?;
-            let key = decoded(key).to_lowercase().replace(['-', '_', '.'], "");
-            let telling =
-                TELLING.iter().any(|part| key.contains(part)) || ["key", "pass", "sig", "sas"].contains(&key.as_str());
-            // `password-file=…` and `password-env=…` say where the secret is, not what it is.
-            let elsewhere = key.ends_with("file") || key.ends_with("env");
-            (telling && !elsewhere && !value.is_empty()).then_some(value)
-        }));
+        found.extend(query.split(['&', '#', ';']).filter_map(secret_of));
         // Nodes of a quorum are URLs of their own, percent-encoded.
         found.extend(query.split('&').filter_map(|pair| {
             let (_, value) = pair.split_once('=')?;
@@ -54,6 +58,17 @@ fn secrets(url: &str) -> Vec<&str> {
         }));
     }
     found
+}
+
+/// The secret of `option=value`.
+fn secret_of(pair: &str) -> Option<&str> {
+    let (key, value) = pair.split_once('=')?;
+    let key = decoded(key.trim()).to_lowercase().replace(['-', '_', '.'], "");
+    let telling =
+        TELLING.iter().any(|part| key.contains(part)) || ["key", "pass", "sig", "sas"].contains(&key.as_str());
+    // `password-file=…` and `password-env=…` say where the secret is, not what it is.
+    let elsewhere = key.ends_with("file") || key.ends_with("env");
+    (telling && !elsewhere && !value.trim().is_empty()).then_some(value)
 }
 
 /// Percent-decoded; what is no UTF-8 or no encoding stays.
@@ -95,6 +110,15 @@ mod tests {
             "redlock://?node=redis%3A%2F%2Fu%3Ahunter2%40host",
             "redis://user:hun%74er2@host",
             "redis://user:p/a?hunter2@host",
+            "redis://:hunter2@h1:1,h2:2,h3:3/0",
+            "redis-sentinel://user:hunter2@h1,h2/mymaster?sentinel-password=hunter2",
+            "redis-sentinel://h1,h2/mymaster?sentinel-password=hunter2",
+            "redis+unix:///run/redis.sock?password=hunter2&db=1",
+            "contoso.redis.cache.windows.net:6380,password=hunter2,ssl=True,abortConnect=False",
+            "contoso.redis.cache.windows.net:6380, Password=hunter2",
+            "h:1,password=a:b@hunter2,ssl=True",
+            "h:1,password=hunter2://a@hunter2?hunter2",
+            "redis://h?password=a@hunter2",
         ] {
             assert!(is_in(url), "{url}");
             let shown = scrub(url, &format!("can't parse {url}, really: {url}"));
@@ -111,6 +135,9 @@ mod tests {
             "redis://user@host",
             "redlock://host1:1,host2:2,host3:3?lease=30s&key-format=redlock:{}",
             "postgres://host/db?password-file=/run/secrets/pg",
+            "redis://u@h1:1,h2:2/3?password-env=REDIS_PASSWORD&sentinel-password-file=/run/secrets/s&key-file=/k,b",
+            "127.0.0.1:6379",
+            "h:1,user=u,ssl=True,password=,name=x",
             "memory://",
             "",
         ] {

@@ -16,11 +16,12 @@ use redis::{
     AsyncConnectionConfig, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
     PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisFuture, TlsCertificates, TlsMode,
 };
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::confirm::Confirmer;
 use super::health::{self, Seen};
-use super::{Conn, Live, Node, exchange, lock, sentinel};
+use super::{CONCURRENT, Conn, Live, Node, exchange, lock, sentinel};
 use crate::failure::{failed, unconnected};
 use crate::incident::IncidentKind;
 use crate::options::{RedisNode, Tls, Topology};
@@ -30,9 +31,6 @@ use crate::scripts;
 const SECOND_OPINION: Duration = Duration::from_millis(500);
 /// A peer that is cut off is given up after this long; a frozen one still acknowledges what it gets, and is kept.
 const CUT_OFF: Duration = Duration::from_secs(10);
-/// Commands of ours that may be under way to a node of a cluster. The driver's buffer holds 50: when it is full, and the
-/// driver wants to know where a slot has moved, it waits behind commands that wait for it.
-const CONCURRENT: usize = 40;
 /// Commands that may wait to be written.
 const BUFFER: usize = 4096;
 
@@ -243,7 +241,6 @@ impl Node {
                     .retries(4)
                     .min_retry_wait(5)
                     .max_retry_wait(100)
-                    .connection_concurrency_limit(CONCURRENT)
                     .tcp_settings(tcp_settings())
                     .push_sender(sender);
                 if let Some(tls) = &spec.tls {
@@ -263,7 +260,7 @@ impl Node {
         let (commands, channels) =
             tokio::try_join!(client.get_async_connection(), client.get_async_connection()).map_err(about)?;
         Ok(Arc::new(Live {
-            conn: Conn::Cluster { commands, channels },
+            conn: Conn::Cluster { commands, channels, turns: Semaphore::new(CONCURRENT) },
             server: "the cluster".to_owned(),
             generation,
             channels: Mutex::new(HashSet::new()),

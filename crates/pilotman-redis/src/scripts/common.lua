@@ -30,6 +30,9 @@ local function stand(entry, ms)
   if not ticket then
     ticket = mint()
     redis.call('ZADD', QUEUE, ticket, entry)
+  else
+    -- A write that a full server allows; it lets the next one pass.
+    redis.call('PEXPIRE', QUEUE, math.max(redis.call('PTTL', QUEUE), 2 * ms))
   end
   redis.call('HSET', WAITERS, entry, string.format('%.0f', math.floor(micros_now() / 1000) + ms))
   keep(QUEUE, 2 * ms)
@@ -40,6 +43,12 @@ end
 local function leave(entry)
   redis.call('HDEL', WAITERS, entry)
   return redis.call('ZREM', QUEUE, entry) == 1
+end
+
+-- Whether a process listens here. What is published without that may still reach it over a replica, uncounted: it would
+-- take a lock for its own that it was not given.
+local function listens(publish, channel)
+  return redis.call('PUBSUB', publish == 'SPUBLISH' and 'SHARDNUMSUB' or 'NUMSUB', channel)[2] > 0
 end
 
 -- The first waiter from place `at` on that lives, and its place. The dead are taken out.

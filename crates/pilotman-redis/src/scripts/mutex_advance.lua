@@ -9,8 +9,8 @@ local function advance(publish, count)
     local entry, ticket = living(at, now)
     if not entry then return end
     local id, ms, channel, owner = string.match(entry, '^([^|]*)|(%d+)|([^|]*)|(.*)$')
-    local token = mint()
-    if redis.call(publish, channel, 'granted ' .. id .. ' ' .. ticket .. ' ' .. token) > 0 then
+    local token = listens(publish, channel) and mint()
+    if token and redis.call(publish, channel, 'granted ' .. id .. ' ' .. ticket .. ' ' .. token) > 0 then
       leave(entry)
       redis.call('SET', LOCK, id .. ':' .. token .. ':' .. count .. ':' .. owner, 'PX', ms)
       return

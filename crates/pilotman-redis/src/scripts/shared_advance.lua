@@ -34,8 +34,8 @@ local function advance(publish, now)
     if not entry then return end
     local member, ms, channel, owner, permits = string.match(entry, '^([^|]*)|(%d+)|([^|]*)|([^|]*)|(%d+)$')
     if not admits(string.sub(member, 1, 1), tonumber(permits)) then return end
-    local token = mint()
-    if redis.call(publish, channel, 'granted ' .. string.sub(member, 3) .. ' ' .. ticket .. ' ' .. token) > 0 then
+    local token = listens(publish, channel) and mint()
+    if token and redis.call(publish, channel, 'granted ' .. string.sub(member, 3) .. ' ' .. ticket .. ' ' .. token) > 0 then
       leave(entry)
       hold(member, owner, tonumber(ms), now, token)
     else

@@ -32,7 +32,7 @@ async fn processes_are_served_in_the_order_in_which_they_came() {
     for wait in waits {
         within("all are served", ms(5000), wait).await.unwrap();
     }
-    let order = order.lock().unwrap();
+    let order = order.lock().unwrap().clone();
     assert!(order.iter().map(|(nth, _)| *nth).eq(0..6), "{order:?}");
     assert!(order.iter().map(|(_, token)| *token).is_sorted_by(|a, b| a < b) && order[0].1 > token, "{order:?}");
     nothing_left(&node, ms(2000)).await;

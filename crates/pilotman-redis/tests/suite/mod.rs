@@ -1,7 +1,6 @@
 //! What the conformance runs on the different topologies share.
 
 use std::any::Any;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use pilotman_conformance::UnderTest;
@@ -10,6 +9,7 @@ use pilotman_redis::{RedisBackend, RedisNode};
 use pilotman_testkit::servers::redis::Client;
 use pilotman_testkit::servers::{is_skipped, shared_or_skip};
 
+#[allow(dead_code, reason = "for targets of more than one node")]
 /// How a place of these servers is connected to, without the key format.
 pub(crate) type Connect = fn(&Place) -> pilotman_core::Result<RedisNode>;
 
@@ -42,42 +42,44 @@ impl Place {
     }
 }
 
-/// Runs the suite on a server of the test kit.
-pub(crate) fn run(server: &'static str, connect: Connect) -> ExitCode {
+/// A server of the test kit. If its tests may be left out here, they are.
+#[allow(dead_code, reason = "for targets of more than one node")]
+pub(crate) fn server(server: &'static str, connect: Connect) -> UnderTest {
     let under_test = UnderTest::new(server, move |place| {
         let place = Place::parse(place);
         let node = connect(&place).and_then(|node| node.key_format(format!("{}{{}}", place.prefix())));
         node.and_then(RedisBackend::new).expect("these options are right")
     });
-    if is_skipped(server) {
-        println!("skipped: {server} is not installed here, and that is allowed");
-        return ExitCode::SUCCESS;
-    }
-    pilotman_conformance::main(under_test.set_up(move || {
+    skip_if_allowed(server);
+    under_test.set_up(move || {
         let shared = shared_or_skip(server);
         let ports: Vec<String> = shared.ports().iter().map(ToString::to_string).collect();
         let random = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let place =
             format!("{}-{:x}{:x}@{}", ports.join("."), random, std::process::id(), shared.directory().display());
         (place, Box::new(shared) as Box<dyn Any>)
-    }))
+    })
+}
+
+fn skip_if_allowed(server: &str) {
+    if is_skipped(server) {
+        println!("skipped: {server} is not installed here, and that is allowed");
+        std::process::exit(0);
+    }
 }
 
 /// The same on one node, of which more can be asked: holds are lost as an administrator would lose them, and nothing is
 /// left behind.
 #[allow(dead_code, reason = "for targets of one node")]
-pub(crate) fn run_one(server: &'static str) -> ExitCode {
+pub(crate) fn one(server: &'static str) -> UnderTest {
     let connect = |place: &str| {
         let place = Place::parse(place);
         let node = RedisNode::endpoint(&place.addresses()[0]);
         let node = node.and_then(|node| node.key_format(format!("{}{{}}", place.prefix())));
         node.and_then(RedisBackend::new).expect("these options are right")
     };
-    if is_skipped(server) {
-        println!("skipped: {server} is not installed here, and that is allowed");
-        return ExitCode::SUCCESS;
-    }
-    let under_test = UnderTest::new(server, connect)
+    skip_if_allowed(server);
+    UnderTest::new(server, connect)
         .set_up(move || {
             let shared = shared_or_skip(server);
             let random =
@@ -91,12 +93,12 @@ pub(crate) fn run_one(server: &'static str) -> ExitCode {
             hold.primitive == Primitive::Mutex
                 && client.call(&["DEL", hold.physical]).expect("a key can be removed").integer() == Some(1)
         })
-        .clean_up(|place| nothing_left(&Place::parse(place)));
-    pilotman_conformance::main(under_test)
+        .clean_up(|place| nothing_left(&Place::parse(place)))
 }
 
 /// At the end of a run, what processes left that were killed has ended with its lease; then only the counter and the
 /// mark are there.
+#[allow(dead_code, reason = "for targets of one node")]
 fn nothing_left(place: &Place) {
     let Ok(mut client) = Client::connect(place.ports[0]) else { return };
     let start = Instant::now();

@@ -11,6 +11,8 @@ use crate::address::Address;
 pub(crate) mod file;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 
 /// Makes a backend of an address.
 pub(crate) type Open = fn(&mut Address) -> Result<Arc<dyn Backend>>;
@@ -21,6 +23,8 @@ pub(crate) struct Scheme {
     pub(crate) schemes: &'static [&'static str],
     pub(crate) example: &'static str,
     pub(crate) feature: &'static str,
+    /// Whether an address may name several hosts, separated by commas.
+    pub(crate) several_hosts: bool,
     /// Makes a backend of an address; `None` if this build doesn't have it.
     pub(crate) open: Option<Open>,
 }
@@ -32,6 +36,7 @@ pub(crate) const ALL: &[Scheme] = &[
         schemes: &["file"],
         example: "file:///var/lib/myjob/locks",
         feature: "file",
+        several_hosts: false,
         #[cfg(feature = "file")]
         open: Some(file::open),
         #[cfg(not(feature = "file"))]
@@ -42,9 +47,29 @@ pub(crate) const ALL: &[Scheme] = &[
         schemes: &["memory"],
         example: "memory://",
         feature: "memory",
+        several_hosts: false,
         #[cfg(feature = "memory")]
         open: Some(memory::open),
         #[cfg(not(feature = "memory"))]
+        open: None,
+    },
+    Scheme {
+        kind: "redis",
+        schemes: &[
+            "redis",
+            "rediss",
+            "redis-sentinel",
+            "rediss-sentinel",
+            "redis-cluster",
+            "rediss-cluster",
+            "redis+unix",
+        ],
+        example: "redis://127.0.0.1:6379",
+        feature: "redis",
+        several_hosts: true,
+        #[cfg(feature = "redis")]
+        open: Some(redis::open),
+        #[cfg(not(feature = "redis"))]
         open: None,
     },
 ];
@@ -55,11 +80,11 @@ pub(crate) fn known_schemes() -> Vec<String> {
     built.flat_map(|scheme| scheme.schemes).map(|scheme| format!("{scheme}://")).collect()
 }
 
-/// Finds who opens URLs of this scheme.
-pub(crate) fn check(scheme: &str) -> Result<Open> {
+/// Finds who opens URLs of this scheme, and what they look like.
+pub(crate) fn find(scheme: &str) -> Result<(&'static Scheme, Open)> {
     let known = known_schemes().join(", ");
     match ALL.iter().find(|candidate| candidate.schemes.contains(&scheme)) {
-        Some(Scheme { open: Some(open), .. }) => Ok(*open),
+        Some(found @ Scheme { open: Some(open), .. }) => Ok((found, *open)),
         Some(Scheme { feature, .. }) => {
             Err(Error::misconfigured(format!("this build has no backend for {scheme}:// URLs; it has {known}"))
                 .with_advice(format!("enable the feature '{feature}'")))
@@ -75,5 +100,6 @@ pub(crate) fn check(scheme: &str) -> Result<Open> {
 
 /// Opens the backend of an address.
 pub(crate) fn open(address: &mut Address) -> Result<Arc<dyn Backend>> {
-    check(address.url.scheme())?(address)
+    let (_, open) = find(address.url.scheme())?;
+    open(address)
 }
