@@ -17,6 +17,7 @@ use crate::failure::nonsense;
 use crate::lock::{Kind, RedisLock, Reply, millis};
 use crate::node::Node;
 use crate::options::RedisNode;
+use crate::waiting::OPERATION;
 use crate::{inspect, process, scripts, waiting};
 
 /// As many holds are renewed by one script at most: it must not keep others from the server for long.
@@ -73,6 +74,14 @@ impl RedisBackend {
         }
     }
 
+    /// Bounds one of several exchanges that the engine asks for at once and whose time it limits together: one server of a
+    /// cluster that hangs must not take the answers of the others along.
+    async fn apart<T>(&self, lease: Option<Duration>, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let limit = OPERATION.min(lease.unwrap_or(Self::DEFAULT_LEASE) / 6) * 3 / 4;
+        let limit = self.node.spec.response_timeout.map_or(limit, |set| set.min(limit));
+        waiting::within(&self.node, limit, work).await
+    }
+
     async fn release_one(&self, hold: &Holding) -> Result<Released> {
         let lock = lock_of(&hold.attempt);
         Ok(match self.bounded(lock.release(&self.node, hold.attempt.id, None)).await? {
@@ -104,7 +113,7 @@ impl RedisBackend {
             return Err(nonsense("a renewal", &answer.value));
         }
         self.node.read_current_clock(&parts[..2], sent);
-        self.node.confirm().await?;
+        self.node.confirm(&answer.live).await?;
         let found = parts[2..].iter().map(|found| match found {
             Value::Int(1) => Renewal::Renewed { valid_from: Some(sent) },
             _ => Renewal::Gone(LossReason::Gone),
@@ -154,10 +163,7 @@ impl Backend for RedisBackend {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async {
-            self.node.command(&redis::cmd("PING")).await?;
-            Ok(())
-        })
+        Box::pin(async { waiting::asked(&self.node, self.node.command(&redis::cmd("PING"))).await.map(drop) })
     }
 
     fn ready(&self) -> Option<BoxFuture<'_, Result<()>>> {
@@ -171,11 +177,11 @@ impl Backend for RedisBackend {
         Box::pin(async move {
             let sent = self.node.now();
             match self.bounded(lock_of(attempt).acquire(&self.node, attempt, None)).await? {
-                Reply::Ours { token } => {
-                    self.node.confirm().await?;
+                (Reply::Ours { token }, live) => {
+                    self.node.confirm(&live).await?;
                     Ok(Outcome::Granted(Grant { token: Some(token), valid_from: Some(sent), ..Grant::default() }))
                 }
-                Reply::Others { left, .. } => Ok(Outcome::Contended { retry_after: left }),
+                (Reply::Others { left, .. }, _) => Ok(Outcome::Contended { retry_after: left }),
             }
         })
     }
@@ -188,7 +194,7 @@ impl Backend for RedisBackend {
         Box::pin(join_all(attempts.iter().map(|attempt| async move {
             let lock = lock_of(attempt);
             let place = lock.place(attempt, &self.node.process);
-            self.bounded(lock.release(&self.node, attempt.id, place.as_ref())).await.map(drop)
+            self.apart(attempt.spec.lease, lock.release(&self.node, attempt.id, place.as_ref())).await.map(drop)
         })))
     }
 
@@ -206,7 +212,10 @@ impl Backend for RedisBackend {
                 .flat_map(|((mutexes, _), group)| group.chunks(BATCH).map(|batch| (*mutexes, batch)))
                 .collect();
             // All at once: they go out one behind the other on the same connection.
-            let renewals = batches.iter().map(|&(mutexes, batch)| self.bounded(self.renew_batch(mutexes, batch)));
+            let renewals = batches.iter().map(|&(mutexes, batch)| {
+                let lease = batch.first().and_then(|(_, hold)| hold.attempt.spec.lease);
+                self.apart(lease, self.renew_batch(mutexes, batch))
+            });
             let answers = join_all(renewals).await;
             let mut results: Vec<Result<Renewal>> = Vec::new();
             results.resize_with(holds.len(), || Err(nonsense("a renewal", &Value::Nil)));
@@ -223,7 +232,9 @@ impl Backend for RedisBackend {
         Box::pin(async move {
             match holds {
                 [one] => vec![self.release_one(one).await],
-                many => join_all(many.iter().map(|hold| self.release_one(hold))).await,
+                many => {
+                    join_all(many.iter().map(|hold| self.apart(hold.attempt.spec.lease, self.release_one(hold)))).await
+                }
             }
         })
     }
@@ -231,14 +242,14 @@ impl Backend for RedisBackend {
     fn mint<'a>(&'a self, hold: &'a Holding) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             let minted = self.bounded(lock_of(&hold.attempt).mint(&self.node, hold.attempt.id)).await?;
-            let token = minted.ok_or_else(|| Error::lost(LossReason::Gone))?;
-            self.node.confirm().await?;
+            let (token, live) = minted.ok_or_else(|| Error::lost(LossReason::Gone))?;
+            self.node.confirm(&live).await?;
             Ok(token)
         })
     }
 
     fn inspect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Inspection>> {
-        Box::pin(inspect::inspect(&self.node, self.lock(target), target))
+        Box::pin(waiting::asked(&self.node, inspect::inspect(&self.node, self.lock(target), target)))
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Inspection>>> {
@@ -246,7 +257,7 @@ impl Backend for RedisBackend {
     }
 
     fn force_release<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Vec<Holder>>> {
-        Box::pin(inspect::force_release(&self.node, self.lock(target)))
+        Box::pin(waiting::asked(&self.node, inspect::force_release(&self.node, self.lock(target))))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -94,7 +94,7 @@ pub(crate) fn failed(error: RedisError) -> Error {
         _ => return unknown(error),
     };
     let refused = REFUSALS.contains(&known);
-    Error::new(kind, message).with_advice(advice).with_source(error).no_effect(refused)
+    with_source(Error::new(kind, message).with_advice(advice), error).no_effect(refused)
 }
 
 fn unknown(error: RedisError) -> Error {
@@ -122,7 +122,7 @@ fn unknown(error: RedisError) -> Error {
         }
         _ => (ErrorKind::Unavailable, "the Redis could not be asked", "look whether the server runs"),
     };
-    Error::new(kind, message).with_advice(advice).with_source(error).no_effect(false)
+    with_source(Error::new(kind, message).with_advice(advice), error).no_effect(false)
 }
 
 /// The error of a connection that could not be made; nothing has been asked of the server yet.
@@ -133,9 +133,9 @@ pub(crate) fn unconnected(error: RedisError, server: &str, tls: bool) -> Error {
         .iter()
         .any(|telling| text.contains(telling));
     if tls && handshake && !error.is_connection_refusal() {
-        return Error::misconfigured(format!("no TLS connection to the Redis at {server}"))
-            .with_advice("check that the port speaks TLS, the authority that is trusted, and the server's name")
-            .with_source(error);
+        let refused = Error::misconfigured(format!("no TLS connection to the Redis at {server}"))
+            .with_advice("check that the port speaks TLS, the authority that is trusted, and the server's name");
+        return with_source(refused, error);
     }
     let code = code(&error).is_some();
     if !broken || code || error.kind() == redis::ErrorKind::Parse {
@@ -147,10 +147,18 @@ pub(crate) fn unconnected(error: RedisError, server: &str, tls: bool) -> Error {
         }
         _ => "look whether the server runs and can be reached from here",
     };
-    Error::unavailable(format!("can't connect to the Redis at {server}"))
-        .with_advice(advice)
-        .with_source(error)
-        .no_effect(true)
+    let refused = Error::unavailable(format!("can't connect to the Redis at {server}")).with_advice(advice);
+    with_source(refused, error).no_effect(true)
+}
+
+/// Keeps the cause, unless it may hold a secret: a server that doesn't know a command repeats its arguments, the password
+/// among them.
+fn with_source(error: Error, cause: RedisError) -> Error {
+    if echoes(&cause) { error } else { error.with_source(cause) }
+}
+
+fn echoes(error: &RedisError) -> bool {
+    error.to_string().contains("with args beginning with")
 }
 
 /// The error of an answer that the scripts never give.

@@ -12,6 +12,7 @@ use crate::failure::nonsense;
 use crate::lock::{Kind, RedisLock, number};
 use crate::node::Node;
 use crate::push::parse_id;
+use crate::waiting::asked;
 use crate::{process, scripts};
 
 /// Keys that one step of a listing looks at.
@@ -129,7 +130,7 @@ pub(crate) async fn force_release(node: &Arc<Node>, lock: RedisLock) -> Result<V
         Kind::Shared { .. } => &scripts::SHARED_BREAK,
     };
     let answer = lock.run(node, script, &[node.publish(), &lock.keys.channels]).await?;
-    node.confirm().await?;
+    node.confirm(&answer.live).await?;
     let broken = match (lock.kind, &answer.value) {
         (Kind::Mutex, Value::Int(0)) => Some(Vec::new()),
         (Kind::Mutex, Value::Array(parts)) => match &parts[..] {
@@ -154,7 +155,7 @@ pub(crate) async fn list(node: &Arc<Node>) -> Result<Vec<Inspection>> {
     loop {
         let mut scan = redis::cmd("SCAN");
         scan.arg(&cursor).arg("MATCH").arg(format.pattern()).arg("COUNT").arg(STEP);
-        let answer = node.command(&scan).await?;
+        let answer = asked(node, node.command(&scan)).await?;
         let Value::Array(parts) = &answer else { return Err(nonsense("SCAN", &answer)) };
         let [Value::BulkString(next), Value::Array(keys)] = &parts[..] else { return Err(nonsense("SCAN", &answer)) };
         for key in keys.iter().filter_map(text) {
@@ -180,16 +181,21 @@ pub(crate) async fn list(node: &Arc<Node>) -> Result<Vec<Inspection>> {
 
 /// The mutex of a key, if it is one of ours: any other string may be anything.
 async fn of_string(node: &Arc<Node>, key: &str, name: String) -> Result<Option<Inspection>> {
+    let mut kind = redis::cmd("TYPE");
+    kind.arg(key);
+    if asked(node, node.command(&kind)).await? != Value::SimpleString("string".to_owned()) {
+        return Ok(None);
+    }
     let mut get = redis::cmd("GETRANGE");
     get.arg(key).arg(0).arg(2);
-    match node.command(&get).await {
-        Ok(Value::BulkString(begin)) if begin == b"pm:" => {}
-        // Of another type, or another program's.
-        Ok(_) | Err(_) => return Ok(None),
+    match asked(node, node.command(&get)).await? {
+        Value::BulkString(begin) if begin == b"pm:" => {}
+        // Another program's.
+        _ => return Ok(None),
     }
     let target = Target { name: Name::new(name.as_str())?, primitive: Primitive::Mutex };
     let lock = RedisLock::new(&node.spec.key_format, false, &target);
-    let inspection = inspect(node, lock, &target).await?;
+    let inspection = asked(node, inspect(node, lock, &target)).await?;
     Ok((!inspection.holders.is_empty()).then_some(inspection))
 }
 
@@ -207,6 +213,6 @@ async fn of_shared(node: &Arc<Node>, key: &str, rw: &str) -> Result<Option<Inspe
     if lock.keys.lock != key {
         return Ok(None);
     }
-    let inspection = inspect(node, lock, &target).await?;
+    let inspection = asked(node, inspect(node, lock, &target)).await?;
     Ok((!inspection.holders.is_empty()).then_some(inspection))
 }

@@ -11,7 +11,7 @@ use redis::Value;
 
 use crate::failure::nonsense;
 use crate::keys::{KeyFormat, Keys};
-use crate::node::{Answer, Node};
+use crate::node::{Answer, Live, Node};
 use crate::push::show_id;
 use crate::scripts::{self, Script};
 
@@ -115,7 +115,12 @@ impl RedisLock {
     }
 
     /// Asks for the lock, or for the place in the queue.
-    pub(crate) async fn acquire(&self, node: &Arc<Node>, attempt: &Attempt, place: Option<&Place>) -> Result<Reply> {
+    pub(crate) async fn acquire(
+        &self,
+        node: &Arc<Node>,
+        attempt: &Attempt,
+        place: Option<&Place>,
+    ) -> Result<(Reply, Arc<Live>)> {
         let member = self.member(attempt.id);
         let lease = millis(attempt.spec.lease.unwrap_or(FIRST_LEASE)).to_string();
         let (entry, first) = match place {
@@ -135,7 +140,8 @@ impl RedisLock {
             Kind::Shared { .. } => &arguments[..],
         };
         let answer = self.run(node, script, arguments).await?;
-        parse_reply(&answer.value).ok_or_else(|| nonsense("an acquire", &answer.value))
+        let reply = parse_reply(&answer.value).ok_or_else(|| nonsense("an acquire", &answer.value))?;
+        Ok((reply, answer.live))
     }
 
     /// Gives back the hold of an attempt, and leaves the queue. Whether there was a hold.
@@ -158,13 +164,15 @@ impl RedisLock {
     }
 
     /// A new token for a hold; `None` if it is gone.
-    pub(crate) async fn mint(&self, node: &Arc<Node>, id: AttemptId) -> Result<Option<u64>> {
+    pub(crate) async fn mint(&self, node: &Arc<Node>, id: AttemptId) -> Result<Option<(u64, Arc<Live>)>> {
         let member = self.member(id);
         let script = self.script(&scripts::MUTEX_MINT, &scripts::SHARED_MINT);
         let answer = self.run(node, script, &[&member]).await?;
         match &answer.value {
             Value::Int(0) => Ok(None),
-            value => number(value).map(Some).ok_or_else(|| nonsense("a request for a token", value)),
+            value => number(value)
+                .map(|token| Some((token, answer.live.clone())))
+                .ok_or_else(|| nonsense("a request for a token", value)),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,8 @@ const MOMENT: Duration = Duration::from_millis(10);
 /// up the turn that the runtime gives it, commands can be left with a lock in their hands that the driver then waits for
 /// for ever, as soon as a slot has moved.
 const CONCURRENT: usize = 16;
+/// A command counts as one of these for so long at most.
+const TURN: Duration = Duration::from_millis(50);
 /// The server is looked at this often at most, and only while it is used.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -86,6 +89,8 @@ pub(crate) struct Answer {
     pub(crate) value: Value,
     /// It had been sent before without an answer, so what it found may be its own doing.
     pub(crate) repeated: bool,
+    /// What answered.
+    pub(crate) live: Arc<Live>,
 }
 
 /// One command and its answer. The driver hands a refusal on as an answer.
@@ -103,10 +108,20 @@ impl Live {
             Conn::One(connection) => exchange(connection, cmd).await,
             Conn::Cluster { commands, turns, .. } => {
                 // It is never closed.
-                let _turn = turns.acquire().await;
+                let turn = turns.acquire().await;
                 let route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
-                // It hands a refusal on as an answer.
-                commands.clone().route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await?.extract_error()
+                let mut commands = commands.clone();
+                let mut answer = pin!(commands.route_command(cmd.clone(), RoutingInfo::SingleNode(route)));
+                let answer = match tokio::time::timeout(TURN, answer.as_mut()).await {
+                    Ok(answer) => answer,
+                    // A node that hangs must not keep commands from the others.
+                    Err(_) => {
+                        drop(turn);
+                        answer.await
+                    }
+                };
+                // The driver hands a refusal on as an answer.
+                answer?.extract_error()
             }
         }
     }
@@ -177,6 +192,9 @@ impl Node {
             return Err(Error::new(pilotman_core::ErrorKind::Closed, "the connections of these locks are closed"));
         }
         let mut connecting = lock(&self.connecting);
+        if let Some(live) = self.current() {
+            return Ok(watch::channel(Some(Ok(live))).1);
+        }
         if let Some(outcome) = &*connecting
             && outcome.borrow().is_none()
             && outcome.has_changed().is_ok()
@@ -184,7 +202,7 @@ impl Node {
             return Ok(outcome.clone());
         }
         let (sender, outcome) = watch::channel(None);
-        let node = self.clone();
+        let (node, own) = (self.clone(), outcome.clone());
         tokio::spawn(async move {
             let result = node.connect().await;
             if let Ok(live) = &result {
@@ -195,6 +213,11 @@ impl Node {
                 }
             }
             sender.send_replace(Some(result));
+            // Whoever waits for it has it; here it would keep a connection that is given up.
+            let mut connecting = lock(&node.connecting);
+            if connecting.as_ref().is_some_and(|outcome| outcome.same_channel(&own)) {
+                connecting.take();
+            }
         });
         *connecting = Some(outcome.clone());
         Ok(outcome)
@@ -245,11 +268,14 @@ impl Node {
             let error = match result {
                 Ok(value) => {
                     self.look_if_due(&live);
-                    return Ok(Answer { value, repeated });
+                    return Ok(Answer { value, repeated, live });
                 }
                 Err(error) => error,
             };
             if self.spec.is_clustered() && failure::is_momentary(&error) {
+                if *self.closed.borrow() {
+                    return Err(failure::failed(error));
+                }
                 // The caller's time is limited, so this ends.
                 tokio::time::sleep(MOMENT).await;
                 continue;
@@ -324,19 +350,23 @@ impl Node {
         if self.spec.is_clustered() { "SPUBLISH" } else { "PUBLISH" }
     }
 
-    /// Waits until what was written before this call has gone as far as was asked for.
-    pub(crate) async fn confirm(self: &Arc<Self>) -> Result<()> {
-        if self.spec.confirm.is_none() {
-            return Ok(());
-        }
-        let live = self.live().await?;
+    /// Waits until what was written on this connection before this call has gone as far as was asked for. The server that
+    /// did it is asked and no other: a new primary would speak of what it has itself.
+    pub(crate) async fn confirm(&self, live: &Live) -> Result<()> {
         let Some(confirmer) = &live.confirmer else { return Ok(()) };
         let confirmed = confirmer.confirm().await;
         if confirmer.is_broken() {
             // Both connections are made anew.
             self.invalidate(live.generation);
         }
-        confirmed
+        confirmed.map_err(|error| error.no_effect(false))?;
+        match self.current() {
+            Some(current) if current.generation == live.generation => Ok(()),
+            _ => {
+                Err(Error::unavailable("the connection changed before the replicas were known to have it")
+                    .no_effect(false))
+            }
+        }
     }
 
     /// The cluster may have forgotten what we listen to.

@@ -94,6 +94,8 @@ impl Pushes {
                 if let Some(events) = self.events.get() {
                     events.lost(id, LossReason::Gone);
                 }
+                // It may be that the grant itself has not been taken yet.
+                self.deliver(id, |mail| mail.ask = true);
             }
             _ => {}
         }

@@ -11,10 +11,10 @@ use pilotman_core::clock::{Sleep, Time};
 use pilotman_core::{Error, Result};
 
 use crate::lock::{Place, RedisLock, Reply, ends};
-use crate::node::Node;
+use crate::node::{Live, Node};
 
 /// One question may take this long, or a sixth of the lease if that is less.
-const OPERATION: Duration = Duration::from_secs(2);
+pub(crate) const OPERATION: Duration = Duration::from_secs(2);
 /// How long after the holder's end the first waiter asks; each one behind it that much later, so that they don't ask at
 /// once.
 const AFTER_END: Duration = Duration::from_millis(2);
@@ -51,11 +51,11 @@ pub(crate) async fn wait(node: &Arc<Node>, lock: &RedisLock, attempt: &Attempt) 
     loop {
         let sent = clock.now();
         match ask(node, lock, attempt, &place).await {
-            Ok(Reply::Ours { token }) => {
-                node.confirm().await?;
+            Ok((Reply::Ours { token }, live)) => {
+                node.confirm(&live).await?;
                 return Ok(Grant { token: Some(token), valid_from: Some(sent), ..Grant::default() });
             }
-            Ok(Reply::Others { left, place: before, plain, ticket }) => {
+            Ok((Reply::Others { left, place: before, plain, ticket }, live)) => {
                 failing = None;
                 plain_seen |= plain;
                 let until = if plain {
@@ -70,7 +70,7 @@ pub(crate) async fn wait(node: &Arc<Node>, lock: &RedisLock, attempt: &Attempt) 
                 let answered = Answered { sent, ticket, plain_seen };
                 match listen(node, &registered, &place, answered, until).await {
                     Woken::Granted(grant) => {
-                        node.confirm().await?;
+                        node.confirm(&live).await?;
                         return Ok(grant);
                     }
                     Woken::Ask => {}
@@ -80,7 +80,7 @@ pub(crate) async fn wait(node: &Arc<Node>, lock: &RedisLock, attempt: &Attempt) 
             Err(error) if error.is_retryable() => {
                 let (since, pause) = failing.unwrap_or((clock.now(), RETRY_FIRST));
                 if clock.now().since(since) >= node.spec.connect_timeout {
-                    return Err(error);
+                    return Err(error.no_effect(false));
                 }
                 tracing::debug!(%error, lock.name = attempt.spec.target.name.as_str(), "asking again");
                 failing = Some((since, (pause * 2).min(RETRY_LONGEST)));
@@ -101,12 +101,17 @@ struct Answered {
 }
 
 /// Asks for the lock or the place in the queue, within the time that one question has.
-async fn ask(node: &Arc<Node>, lock: &RedisLock, attempt: &Attempt, place: &Place) -> Result<Reply> {
+async fn ask(node: &Arc<Node>, lock: &RedisLock, attempt: &Attempt, place: &Place) -> Result<(Reply, Arc<Live>)> {
     // Connecting has a limit of its own.
     node.listen(lock.keys.slot, &lock.keys.channels).await?;
     let limit = attempt.spec.lease.map_or(OPERATION, |lease| OPERATION.min(lease / 6));
     let limit = node.spec.response_timeout.map_or(limit, |set| set.min(limit));
     within(node, limit, lock.acquire(node, attempt, Some(place))).await
+}
+
+/// Bounds something that a person asks for, connecting included.
+pub(crate) async fn asked<T>(node: &Node, work: impl Future<Output = Result<T>>) -> Result<T> {
+    within(node, node.spec.connect_timeout + OPERATION, work).await
 }
 
 /// Bounds one exchange with the server.
@@ -144,6 +149,10 @@ async fn listen(
             .await
         };
         let Some(mail) = mail else { return Woken::Ask };
+        // Perhaps from a server that no longer counts; a question settles it.
+        if mail.ask {
+            return Woken::Ask;
+        }
         // A word about an earlier place of ours is of a hold that may have ended: only the place that the last answer
         // spoke of can have been granted after it.
         let granted = mail.granted.iter().find(|(ticket, _)| *ticket == answered.ticket);
@@ -157,9 +166,6 @@ async fn listen(
                     ..Grant::default()
                 });
             }
-            return Woken::Ask;
-        }
-        if mail.ask {
             return Woken::Ask;
         }
         if mail.free {

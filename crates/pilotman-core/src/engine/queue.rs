@@ -124,7 +124,8 @@ impl<W> Queue<W> {
         self.hand_offs = 0;
         let next = self.waiting.pop_front().map(|(_, waiter)| waiter);
         self.turn = match self.fair {
-            true => MAX_HAND_OFFS.min(u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)),
+            // One at least: who comes next in this process may have come before those of others.
+            true => u32::try_from(self.waiting.len()).unwrap_or(u32::MAX).clamp(1, MAX_HAND_OFFS),
             false => MAX_HAND_OFFS,
         };
         next
@@ -229,8 +230,8 @@ mod tests {
         assert!(queue.is_exhausted());
         assert_eq!(queue.returned(), Driver::Start);
         assert_eq!(queue.grant(), Some(3));
-        assert_eq!(queue.hand_on(), None);
-        assert!(!queue.is_exhausted(), "nobody is left");
+        let _ = (queue.push(4), queue.push(5));
+        assert_eq!((queue.hand_on(), queue.hand_on()), (Some((5, 4)), None), "one at least");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pilotman_core::{Error, Result};
 use redis::aio::MultiplexedConnection;
-use redis::cluster::ClusterClientBuilder;
+use redis::cluster::{ClusterClientBuilder, ClusterConfig};
 use redis::io::AsyncDNSResolver;
 use redis::io::tcp::{TcpSettings, socket2};
 use redis::{
@@ -30,7 +30,7 @@ use crate::scripts;
 /// Once one primary was found among several servers, the others have this long to say that they are one too.
 const SECOND_OPINION: Duration = Duration::from_millis(500);
 /// A peer that is cut off is given up after this long; a frozen one still acknowledges what it gets, and is kept.
-const CUT_OFF: Duration = Duration::from_secs(10);
+const CUT_OFF: Duration = Duration::from_secs(4);
 /// Commands that may wait to be written.
 const BUFFER: usize = 4096;
 
@@ -241,8 +241,7 @@ impl Node {
                     .retries(4)
                     .min_retry_wait(5)
                     .max_retry_wait(100)
-                    .tcp_settings(tcp_settings())
-                    .push_sender(sender);
+                    .tcp_settings(tcp_settings());
                 if let Some(tls) = &spec.tls {
                     install_tls();
                     builder = builder.tls(TlsMode::Secure).certs(certificates(tls));
@@ -257,8 +256,9 @@ impl Node {
             }
             _ => unreachable!("only called for clusters"),
         };
-        let (commands, channels) =
-            tokio::try_join!(client.get_async_connection(), client.get_async_connection()).map_err(about)?;
+        let pushing = ClusterConfig::new().set_push_sender(sender);
+        let channels = client.get_async_connection_with_config(pushing);
+        let (commands, channels) = tokio::try_join!(client.get_async_connection(), channels).map_err(about)?;
         Ok(Arc::new(Live {
             conn: Conn::Cluster { commands, channels, turns: Semaphore::new(CONCURRENT) },
             server: "the cluster".to_owned(),
@@ -281,6 +281,8 @@ fn deliver(node: &Weak<Node>, server: &str, generation: u64, push: &PushInfo) ->
                     node.report(server, IncidentKind::Disconnected);
                 }
             }
+            // A server that was given up may still speak.
+            _ if lock(&node.live).as_ref().is_some_and(|live| live.generation != generation) => {}
             _ => node.pushes.take(push),
         }
     }

@@ -21,6 +21,8 @@ const STEP: Duration = Duration::from_millis(100);
 pub(super) struct Seen {
     run_id: String,
     replication: String,
+    /// The replication that this one goes on from, after a promotion.
+    former: String,
     pub(super) primary: bool,
 }
 
@@ -68,6 +70,7 @@ pub(super) async fn look(connection: &MultiplexedConnection) -> RedisResult<Opti
     Ok(Some(Seen {
         run_id: field(&server, "run_id"),
         replication: field(&replication, "master_replid"),
+        former: field(&replication, "master_replid2"),
         primary: field(&replication, "role") != "slave",
     }))
 }
@@ -109,8 +112,12 @@ impl Node {
             }
             match before {
                 None => None,
-                Some(before) if before == *seen => None,
-                Some(before) if moved || before.run_id == seen.run_id => Some(IncidentKind::Promoted),
+                Some(before) if before.run_id == seen.run_id && !moved => {
+                    // A primary also begins a new replication with its first replica.
+                    let promoted = before.replication != seen.replication && seen.former == before.replication;
+                    (promoted || !before.primary).then_some(IncidentKind::Promoted)
+                }
+                Some(_) if moved => Some(IncidentKind::Promoted),
                 Some(_) => {
                     // Its data came from a file, or is gone; the mark tells nothing more.
                     known.mark = None;

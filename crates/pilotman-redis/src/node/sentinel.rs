@@ -17,6 +17,7 @@ use crate::options::Topology;
 
 /// The pause before another Sentinel is listened to.
 const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Asks all Sentinels at once; the first whose primary says that it is one is believed.
 pub(super) async fn find(node: &Arc<Node>) -> Result<Reached> {
@@ -112,7 +113,11 @@ fn watch(node: &Arc<Node>) {
     let mut closed = node.closed.subscribe();
     let node = Arc::downgrade(node);
     tokio::spawn(async move {
+        let mut pause = PAUSE;
         for turn in 0.. {
+            if *closed.borrow() {
+                return;
+            }
             let Some(strong) = node.upgrade() else { return };
             let Topology::Sentinel { sentinels, .. } = &strong.spec.topology else { return };
             let sentinel = sentinels[turn % sentinels.len()].clone();
@@ -125,6 +130,7 @@ fn watch(node: &Arc<Node>) {
             });
             match listening.await {
                 Ok(Ok((connection, mut pushes, primary))) => {
+                    pause = PAUSE;
                     strong.follow(&primary.to_string());
                     drop(strong);
                     loop {
@@ -149,7 +155,7 @@ fn watch(node: &Arc<Node>) {
                 Err(_) => tracing::debug!("a Sentinel gives no answer"),
             }
             tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
                 _ = closed.changed() => return,
             }
         }

@@ -9,8 +9,8 @@ if not value then
   if waits then ticket = stand(ARGV[5], tonumber(ARGV[6])) end
   advance(ARGV[4], 0)
   value = redis.call('GET', LOCK)
-  if not value and not waits and redis.call('EXISTS', QUEUE) == 0 then
-    -- They were all dead.
+  if not value and not waits then
+    -- They are dead, or can't be told.
     local token = mint()
     redis.call('SET', LOCK, ARGV[1] .. ':' .. token .. ':0:' .. ARGV[2], 'PX', ARGV[3])
     return token

@@ -1,5 +1,5 @@
 -- A mutex is a string: pm:<id>:<token>:<hand-offs in a row>:<owner>. Another program's plain string excludes as well.
--- An entry of the queue is pm:<id>|<first lease in ms>|<channel>|<owner>.
+-- An entry of the queue is pm:<id>|<first lease in ms>|<channel>|<owner>; of these only the channel can have a |.
 
 -- Gives the free lock to the first waiter who lives and can hear of it. `count` hand-offs came before.
 local function advance(publish, count)
@@ -8,7 +8,7 @@ local function advance(publish, count)
   while true do
     local entry, ticket = living(at, now)
     if not entry then return end
-    local id, ms, channel, owner = string.match(entry, '^([^|]*)|(%d+)|([^|]*)|(.*)$')
+    local id, ms, channel, owner = string.match(entry, '^([^|]*)|(%d+)|(.*)|([^|]*)$')
     local token = listens(publish, channel) and mint()
     if token and redis.call(publish, channel, 'granted ' .. id .. ' ' .. ticket .. ' ' .. token) > 0 then
       leave(entry)
@@ -27,7 +27,7 @@ local function wake(publish)
   while true do
     local entry, ticket = living(at, now)
     if not entry then return end
-    local id, channel = string.match(entry, '^([^|]*)|%d+|([^|]*)|')
+    local id, channel = string.match(entry, '^([^|]*)|%d+|(.*)|[^|]*$')
     if redis.call(publish, channel, 'free ' .. id .. ' ' .. ticket) > 0 then return end
     at = at + 1
   end

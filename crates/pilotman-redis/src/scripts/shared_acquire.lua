@@ -11,9 +11,10 @@ if redis.call('ZSCORE', HOLDERS, member) then
   hold(member, owner, lease, now, token)
   return token
 end
+local blocked = false
 if redis.call('EXISTS', QUEUE) == 1 then
   if entry ~= '' then stand(entry, tonumber(ARGV[6])) end
-  advance(ARGV[4], now)
+  blocked = advance(ARGV[4], now)
   local details = entry ~= '' and redis.call('HGET', DETAILS, member)
   if details then
     hold(member, owner, lease, now, string.match(details, '^%d+'))
@@ -21,7 +22,7 @@ if redis.call('EXISTS', QUEUE) == 1 then
   end
 end
 -- Nobody is before us, or only those who can't be told.
-local first = entry ~= '' and living(0, now) == entry or redis.call('EXISTS', QUEUE) == 0
+local first = not blocked or (entry ~= '' and living(0, now) == entry)
 if first and admits(mode, permits) then
   if entry ~= '' then leave(entry) end
   local token = mint()

@@ -26,15 +26,18 @@ local function hold(member, owner, ms, now, token)
   keep(DETAILS, ms)
 end
 
--- Lets in the waiters that can come in, in their order.
+-- Lets in the waiters that can come in, in their order. Whether one is left who can be told and has to wait.
 local function advance(publish, now)
   local at = 0
   while true do
     local entry, ticket = living(at, now)
-    if not entry then return end
-    local member, ms, channel, owner, permits = string.match(entry, '^([^|]*)|(%d+)|([^|]*)|([^|]*)|(%d+)$')
-    if not admits(string.sub(member, 1, 1), tonumber(permits)) then return end
-    local token = listens(publish, channel) and mint()
+    if not entry then return false end
+    local member, ms, channel, owner, permits = string.match(entry, '^([^|]*)|(%d+)|(.*)|([^|]*)|(%d+)$')
+    local hears = listens(publish, channel)
+    local admitted = admits(string.sub(member, 1, 1), tonumber(permits))
+    -- Who can't be told, because its process has died, keeps nobody out.
+    if hears and not admitted then return true end
+    local token = hears and admitted and mint()
     if token and redis.call(publish, channel, 'granted ' .. string.sub(member, 3) .. ' ' .. ticket .. ' ' .. token) > 0 then
       leave(entry)
       hold(member, owner, tonumber(ms), now, token)
