@@ -228,3 +228,12 @@ fn a_key_format_without_one_placeholder_is_refused() {
         assert_says(&error, ErrorKind::Misconfigured, &["placeholder", "{}"]);
     }
 }
+
+#[tokio::test]
+async fn a_server_that_repeats_what_it_does_not_know_leaks_no_password() {
+    let server = Node::start(&["--rename-command", "HELLO", ""]).unwrap();
+    let locks = locks(at(server.port()).password("hunter2"));
+    let error = refused(&locks).await;
+    let shown = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+    assert!(!shown.contains("hunter2"), "{shown}");
+}

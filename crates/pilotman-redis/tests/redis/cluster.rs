@@ -148,3 +148,25 @@ async fn holds_and_waiters_go_on_over_a_failover_of_their_shard() {
     assert_eq!(next.release().await.unwrap(), Release::Released);
     nothing_left(&cluster).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_hangs_costs_no_holds_on_the_others() {
+    // With full coverage required, the others would refuse everything once they notice.
+    let mut cluster = Cluster::start(&["--cluster-require-full-coverage", "no"]).unwrap();
+    let ours = locks_of(&cluster);
+    let lease = Duration::from_secs(6);
+    let names: Vec<String> = (0..60).map(|nth| format!("hung{nth}")).collect();
+    let mutexes: Vec<_> = names.iter().map(|name| ours.mutex(name).lease(lease)).collect();
+    let held: Vec<Guard> =
+        join_all(mutexes.iter().map(|mutex| mutex.acquire())).await.into_iter().map(Result::unwrap).collect();
+    let on = |node: usize, name: &str| cluster.owner(cluster.slot(name).unwrap()).unwrap() == node;
+    let hung: BTreeSet<&String> = names.iter().filter(|name| on(0, name)).collect();
+    assert!(!hung.is_empty() && hung.len() < names.len());
+    let hung: BTreeSet<String> = hung.into_iter().cloned().collect();
+    cluster.nodes[0].freeze().unwrap();
+    tokio::time::sleep(lease + ms(1000)).await;
+    let lost: BTreeSet<String> =
+        held.iter().filter(|guard| guard.ensure_held().is_err()).map(|guard| guard.name().to_owned()).collect();
+    cluster.nodes[0].thaw().unwrap();
+    assert_eq!(lost, hung, "those on the other nodes go on");
+}

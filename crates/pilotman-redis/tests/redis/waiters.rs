@@ -7,7 +7,9 @@ use pilotman_core::{HoldState, LossReason, Primitive, Release};
 use pilotman_testkit::proxy::{Cut, Flow, Proxy};
 use pilotman_testkit::servers::redis::{Node, Reply};
 
-use crate::common::{LONG, eventually, get, granted, listening, locks_at, ms, nothing_left, queued, waiter, within};
+use crate::common::{
+    LONG, at, eventually, get, granted, listening, locks, locks_at, ms, nothing_left, queued, waiter, within,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_are_served_in_the_order_in_which_they_came() {
@@ -198,4 +200,59 @@ async fn a_waiter_outlives_a_restart_of_the_server() {
     let next = granted("the waiter gets the lock of the new server", ms(5000), next).await;
     assert_eq!(within("the holder is told", ms(2500), guard.lost()).await, LossReason::Gone);
     next.ensure_held().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn waiters_that_died_keep_nobody_from_a_free_lock() {
+    let server = Node::start(&[]).unwrap();
+    let (holder, other) = (locks_at(server.port()), locks_at(server.port()));
+    let guard = holder.mutex("a").acquire().await.unwrap();
+    let dying = Proxy::before(server.port()).unwrap();
+    let dead = locks_at(dying.port());
+    let wait = waiter(&dead.mutex("a"));
+    queued(&server, "a", 1).await;
+    dying.requests(Flow::Drop);
+    dying.refuse();
+    dying.cut(Cut::Reset);
+    listening(&server, 1).await;
+    guard.release().await.unwrap();
+    let start = Instant::now();
+    let taken = other.mutex("a").try_acquire().await.unwrap();
+    assert!(taken.is_some(), "a try is not kept out by a place in the queue that nobody answers for");
+    println!("taken after {:?}", start.elapsed());
+    wait.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn any_character_of_the_key_format_is_fine() {
+    let server = Node::start(&[]).unwrap();
+    let with = || locks(at(server.port()).key_format("a|b|{}").unwrap());
+    let (one, other) = (with(), with());
+    let guard = one.mutex("m").acquire().await.unwrap();
+    let wait = waiter(&other.mutex("m"));
+    tokio::time::sleep(ms(200)).await;
+    guard.release().await.unwrap();
+    let start = Instant::now();
+    drop(granted("the mutex", ms(900), wait).await);
+    println!("handed on after {:?}", start.elapsed());
+    let permit = one.semaphore("s", 1).acquire().await.unwrap();
+    let wait = waiter(&other.semaphore("s", 1));
+    tokio::time::sleep(ms(200)).await;
+    permit.release().await.unwrap();
+    drop(granted("the permit", ms(900), wait).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_close_ends_the_connection() {
+    let server = Node::start(&[]).unwrap();
+    let locks = locks_at(server.port());
+    locks.mutex("a").acquire().await.unwrap().release().await.unwrap();
+    let open = || {
+        let list = server.cli(&["CLIENT", "LIST"]).unwrap().to_string();
+        list.lines().filter(|line| line.contains("name=pilotman")).count()
+    };
+    assert_eq!(open(), 1);
+    locks.close().await;
+    eventually("the connection is closed", LONG, || open() == 0).await;
+    drop(locks);
 }
