@@ -48,6 +48,8 @@ pub(crate) async fn wait(node: &Arc<Node>, lock: &RedisLock, attempt: &Attempt) 
     let mut poll = POLL_FIRST.min(longest_poll);
     let mut failing: Option<(Time, Duration)> = None;
     let mut plain_seen = false;
+    // Something may be left at the server: a place in the queue, or more.
+    let mut left_behind = false;
     loop {
         let sent = clock.now();
         match ask(node, lock, attempt, &place).await {
@@ -57,6 +59,7 @@ pub(crate) async fn wait(node: &Arc<Node>, lock: &RedisLock, attempt: &Attempt) 
             }
             Ok((Reply::Others { left, place: before, plain, ticket }, live)) => {
                 failing = None;
+                left_behind = true;
                 plain_seen |= plain;
                 let until = if plain {
                     poll = next_poll(node, poll, longest_poll);
@@ -78,14 +81,16 @@ pub(crate) async fn wait(node: &Arc<Node>, lock: &RedisLock, attempt: &Attempt) 
             }
             // A primary that is being replaced is not the end of a wait, but one that stays away is.
             Err(error) if error.is_retryable() => {
+                left_behind |= !error.has_no_effect();
                 let (since, pause) = failing.unwrap_or((clock.now(), RETRY_FIRST));
                 if clock.now().since(since) >= node.spec.connect_timeout {
-                    return Err(error.no_effect(false));
+                    return Err(error.no_effect(!left_behind));
                 }
                 tracing::debug!(%error, lock.name = attempt.spec.target.name.as_str(), "asking again");
                 failing = Some((since, (pause * 2).min(RETRY_LONGEST)));
                 Sleep::new(clock.clone(), pause).await;
             }
+            Err(error) if left_behind => return Err(error.no_effect(false)),
             Err(error) => return Err(error),
         }
     }
