@@ -12,7 +12,7 @@ mod system;
 pub use system::SystemClock;
 
 /// A point in time of one [`Clock`], in nanoseconds since that clock's own start.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Time(u64);
 
 impl Time {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::LossReason;
+use crate::votes::Votes;
 
 /// The result of the operations of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -75,6 +76,7 @@ struct Inner {
     retryable: bool,
     no_effect: bool,
     loss: Option<LossReason>,
+    votes: Option<Arc<Votes>>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -94,6 +96,7 @@ impl Error {
             retryable: matches!(kind, TimedOut | Unavailable | NoQuorum | Deadlock),
             no_effect: !matches!(kind, Unavailable | NoQuorum | Lost | Internal),
             loss: None,
+            votes: None,
             source: None,
         }))
     }
@@ -161,6 +164,13 @@ impl Error {
         self
     }
 
+    /// Keeps how the nodes of a quorum voted.
+    #[must_use]
+    pub fn with_votes(mut self, votes: Votes) -> Self {
+        self.edit().votes = Some(Arc::new(votes));
+        self
+    }
+
     /// Says whether trying the same again can help.
     #[must_use]
     pub fn retryable(mut self, retryable: bool) -> Self {
@@ -209,6 +219,11 @@ impl Error {
     pub fn loss(&self) -> Option<&LossReason> {
         self.0.loss.as_ref()
     }
+
+    /// How the nodes voted, for an acquire on a quorum that came to nothing.
+    pub fn votes(&self) -> Option<&Votes> {
+        self.0.votes.as_deref()
+    }
 }
 
 /// A name short enough for a message: the first 80 characters, control characters escaped.
@@ -235,6 +250,9 @@ impl fmt::Display for Error {
         f.write_str(&inner.message)?;
         if let Some(source) = &inner.source {
             write!(f, ": {source}")?;
+        }
+        if let Some(votes) = &inner.votes {
+            write!(f, ": {votes}")?;
         }
         if let Some(advice) = &inner.advice {
             write!(f, "; {advice}")?;

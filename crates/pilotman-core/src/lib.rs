@@ -44,6 +44,7 @@ mod provider;
 pub mod random;
 mod sync;
 mod target;
+mod votes;
 
 pub use capabilities::{Capabilities, Fencing, LeaseBounds, Waiting};
 pub use error::{Error, ErrorKind, Result};
@@ -56,3 +57,4 @@ pub use primitives::{
 };
 pub use provider::LockProvider;
 pub use target::{LockOptions, Primitive, Target};
+pub use votes::{NodeVote, Verdict, Vote, Votes};

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pilotman_core::backend::{
-    Attempt, Backend, BoxFuture, Environment, Grant, Holder, Holding, Inspection, Outcome, Prepared, Released, Renewal,
+    Attempt, Backend, BoxFuture, Environment, Finding, Grant, Holder, Holding, Inspection, Outcome, Prepared, Released,
+    Renewal,
 };
 use pilotman_core::random::{Random, SystemRandom};
 use pilotman_core::{Capabilities, Error, Fencing, LeaseBounds, LockOptions, LossReason, Result, Target, Waiting};
@@ -18,7 +19,7 @@ use crate::lock::{Kind, RedisLock, Reply, millis};
 use crate::node::Node;
 use crate::options::RedisNode;
 use crate::waiting::OPERATION;
-use crate::{inspect, process, scripts, waiting};
+use crate::{doctor, inspect, process, scripts, waiting};
 
 /// As many holds are renewed by one script at most: it must not keep others from the server for long.
 const BATCH: usize = 128;
@@ -44,7 +45,7 @@ impl RedisBackend {
     pub fn new(node: RedisNode) -> Result<Self> {
         node.check().map_err(|error| error.with_backend("redis"))?;
         let process = process::name(SystemRandom::new().next());
-        Ok(Self { node: Node::new(node, process) })
+        Ok(Self { node: Node::new(node, process, scripts::all().to_vec()) })
     }
 }
 
@@ -150,7 +151,8 @@ impl Backend for RedisBackend {
     }
 
     fn start(&self, environment: Environment) {
-        self.node.start(environment);
+        let events = environment.events.clone();
+        self.node.start(environment, move |id| events.lost(id, LossReason::Gone));
     }
 
     fn prepare(&self, target: &Target, options: &LockOptions) -> Result<Prepared> {
@@ -258,6 +260,10 @@ impl Backend for RedisBackend {
 
     fn force_release<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Vec<Holder>>> {
         Box::pin(waiting::asked(&self.node, inspect::force_release(&self.node, self.lock(target))))
+    }
+
+    fn diagnose(&self) -> BoxFuture<'_, Result<Vec<Finding>>> {
+        Box::pin(doctor::diagnose(&self.node))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -88,14 +88,14 @@ fn holder(owner: &str, id: &str, primitive: &'static str, remaining: Option<Dura
 }
 
 /// The holder of a mutex: outer `None` if the answer makes no sense, inner if nobody has it.
-fn mutex_holder(value: &Value, left: &Value) -> Option<Option<Holder>> {
+pub(crate) fn mutex_holder(value: &Value, left: &Value) -> Option<Option<Holder>> {
     let value = text(value)?;
     if value.is_empty() {
         return Some(None);
     }
     let remaining = remaining(left)?;
     let mut parts = value.splitn(5, ':');
-    if let (Some("pm"), Some(id), Some(token), Some(_), Some(owner)) =
+    if let (Some("pm" | "pq"), Some(id), Some(token), Some(_), Some(owner)) =
         (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
     {
         return Some(Some(holder(owner, &format!("pm:{id}"), "mutex", remaining, token.parse().ok())));
@@ -109,7 +109,7 @@ fn mutex_holder(value: &Value, left: &Value) -> Option<Option<Holder>> {
     Some(Some(other))
 }
 
-fn shared_holder(hold: &Value) -> Option<Holder> {
+pub(crate) fn shared_holder(hold: &Value) -> Option<Holder> {
     let Value::Array(parts) = hold else { return None };
     let [member, left, details] = &parts[..] else { return None };
     let (member, details) = (text(member)?, text(details)?);

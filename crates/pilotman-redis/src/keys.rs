@@ -8,6 +8,8 @@
 //! | details of those | the same with `:details` |
 //! | who waits, and how long they live | `pilotman:queue:{n}`, `pilotman:waiters:{n}`, with the primitive before `{` |
 //! | the token counter | `pilotman:token`; in a cluster one per slot: `pilotman:token:{1234}` |
+//! | the same on a node of a quorum | `pilotman:quorum:queue:…`, `pilotman:quorum:waiters:…`, `pilotman:quorum:token:…` |
+//! | which set of nodes it belongs to | `pilotman:quorum` |
 //!
 //! All begin with what stands before the placeholder of the key format, so that an access-control pattern covers them,
 //! and those of one lock have one slot, whatever its name contains.
@@ -109,6 +111,8 @@ pub(crate) struct Keys {
     pub(crate) details: String,
     /// What the channels of processes begin with.
     pub(crate) channels: String,
+    /// Which set of nodes this one belongs to.
+    pub(crate) meta: String,
     pub(crate) slot: u16,
 }
 
@@ -128,14 +132,16 @@ impl Keys {
             Primitive::Permit(_) => ("semaphore", format!("{own}semaphore:{tagged}")),
             Primitive::Read | Primitive::UpgradeableRead | Primitive::Write => ("rw", format!("{own}rw:{tagged}")),
         };
-        let (counter, channels) = match clustered {
+        let (counter, channels, meta) = match clustered {
             true => {
                 let tag = slots::tag(slot);
-                (format!("{own}token:{{{tag}}}"), format!("{own}push:{{{tag}}}:"))
+                let tagged = |what: &str| format!("{own}{what}:{{{tag}}}");
+                (tagged("token"), format!("{own}push:{{{tag}}}:"), tagged("quorum"))
             }
-            false => (format!("{own}token"), format!("{own}push:")),
+            false => (format!("{own}token"), format!("{own}push:"), format!("{own}quorum")),
         };
         Self {
+            meta,
             details: format!("{own}{kind}:details:{tagged}"),
             queue: format!("{own}queue:{kind}:{tagged}"),
             waiters: format!("{own}waiters:{kind}:{tagged}"),
@@ -145,6 +151,23 @@ impl Keys {
             slot,
         }
     }
+
+    /// The same lock on a node of a quorum: its queue has another order, and each lock has a counter of its own, since the
+    /// tokens of different locks would push each other's apart.
+    pub(crate) fn of_quorum(format: &KeyFormat, clustered: bool, name: &str, primitive: Primitive) -> Self {
+        let keys = Self::new(format, clustered, name, primitive);
+        let own = format.own();
+        let rest = |key: &str| {
+            key.strip_prefix(&own).and_then(|key| key.split_once(':')).map_or("", |(_, rest)| rest).to_owned()
+        };
+        let rest = rest(&keys.queue);
+        Self {
+            queue: format!("{own}quorum:queue:{rest}"),
+            waiters: format!("{own}quorum:waiters:{rest}"),
+            counter: format!("{own}quorum:token:{rest}"),
+            ..keys
+        }
+    }
 }
 
 #[cfg(test)]
@@ -152,8 +175,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(keys: &Keys) -> [&str; 6] {
-        [&keys.lock, &keys.queue, &keys.waiters, &keys.counter, &keys.details, &keys.channels]
+    fn all(keys: &Keys) -> [&str; 7] {
+        [&keys.lock, &keys.queue, &keys.waiters, &keys.counter, &keys.details, &keys.channels, &keys.meta]
     }
 
     const PRIMITIVES: [Primitive; 3] =
@@ -182,9 +205,10 @@ mod tests {
         fn the_keys_of_a_lock_have_one_slot(name in "[{}a:]{1,12}|\\PC{1,20}", format in "(|x:|\\{t\\}:)\\{\\}(|:y|\\}|\\{z)") {
             let format = KeyFormat::parse(&format).unwrap();
             for primitive in PRIMITIVES {
-                let keys = Keys::new(&format, true, &name, primitive);
-                for key in all(&keys) {
-                    prop_assert_eq!(slots::slot(key), keys.slot, "{}", key);
+                for keys in [Keys::new, Keys::of_quorum].map(|new| new(&format, true, &name, primitive)) {
+                    for key in all(&keys) {
+                        prop_assert_eq!(slots::slot(key), keys.slot, "{}", key);
+                    }
                 }
             }
         }

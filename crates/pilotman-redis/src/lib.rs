@@ -10,8 +10,11 @@
 // - `push`: what servers tell without being asked
 // - `node`, `node/*`: one Redis, which is one vote: connections, finding the primary, its health, its replicas
 // - `inspect`: who holds what; breaking locks
+// - `quorum`, `quorum/*`: Redlock, on several such nodes
+// - `doctor`: whether it is set up safely
 // - `failure`: errors
 mod backend;
+mod doctor;
 mod failure;
 mod incident;
 mod inspect;
@@ -21,6 +24,7 @@ mod node;
 mod options;
 mod process;
 mod push;
+mod quorum;
 mod scripts;
 mod slots;
 mod waiting;
@@ -28,5 +32,6 @@ mod waiting;
 pub use backend::RedisBackend;
 pub use incident::{Incident, IncidentKind};
 pub use options::RedisNode;
+pub use quorum::{NodeStatus, QuorumStatus, QuorumWatch, Redlock, RedlockBackend};
 /// The driver. Its major version is this crate's.
 pub use redis;

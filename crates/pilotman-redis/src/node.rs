@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pilotman_core::backend::Environment;
+use pilotman_core::backend::{AttemptId, Environment};
 use pilotman_core::clock::Time;
 use pilotman_core::{Error, Result};
 use redis::aio::MultiplexedConnection;
@@ -18,6 +18,7 @@ use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::sync::{Semaphore, watch};
 
 use crate::failure;
+use crate::incident::IncidentKind;
 use crate::options::RedisNode;
 use crate::push::Pushes;
 use crate::scripts::Script;
@@ -26,9 +27,11 @@ mod confirm;
 mod connect;
 mod health;
 mod sentinel;
+mod survey;
 
 use confirm::Confirmer;
 use health::Health;
+pub(crate) use survey::{Line, Primary};
 
 /// A command that a cluster can't serve at the moment is repeated after this pause.
 const MOMENT: Duration = Duration::from_millis(10);
@@ -55,6 +58,20 @@ pub(crate) struct Node {
     /// `true` once nothing is to be connected any more.
     closed: watch::Sender<bool>,
     sentinel_watched: AtomicBool,
+    /// The scripts that will be run.
+    scripts: Vec<&'static Script>,
+    notices: OnceLock<OnNotice>,
+}
+
+/// Is told of what happens to the node.
+type OnNotice = Box<dyn Fn(Notice) + Send + Sync>;
+
+/// What happens to a node.
+#[derive(Debug, Clone)]
+pub(crate) enum Notice {
+    Connected,
+    /// Among these that a connection ended.
+    Incident(IncidentKind),
 }
 
 /// How an attempt to connect ends, for all who wait for it.
@@ -64,8 +81,10 @@ type Outcome = watch::Receiver<Option<Result<Arc<Live>>>>;
 pub(crate) struct Live {
     conn: Conn,
     /// What is at the other end, for people.
-    server: String,
-    generation: u64,
+    pub(crate) server: String,
+    /// Another one after each start of the server; empty where this user may not ask for it.
+    pub(crate) run_id: String,
+    pub(crate) generation: u64,
     /// Channels of the cluster's slots that are subscribed to.
     channels: Mutex<HashSet<u16>>,
     confirmer: Option<Confirmer>,
@@ -128,7 +147,7 @@ impl Live {
 }
 
 impl Node {
-    pub(crate) fn new(spec: RedisNode, process: String) -> Arc<Self> {
+    pub(crate) fn new(spec: RedisNode, process: String, scripts: Vec<&'static Script>) -> Arc<Self> {
         Arc::new(Self {
             spec,
             process,
@@ -140,13 +159,28 @@ impl Node {
             health: Health::default(),
             closed: watch::Sender::new(false),
             sentinel_watched: AtomicBool::new(false),
+            scripts,
+            notices: OnceLock::new(),
         })
     }
 
-    pub(crate) fn start(&self, environment: Environment) {
-        self.pushes.report_to(environment.events.clone());
+    /// `on_lost` is told of holds that were broken.
+    pub(crate) fn start(&self, environment: Environment, on_lost: impl Fn(AttemptId) + Send + Sync + 'static) {
+        self.pushes.report_to(on_lost);
         // A backend belongs to one engine; a second one is none.
         let _ = self.environment.set(environment);
+    }
+
+    /// Has somebody told of what happens to this node.
+    pub(crate) fn notify(&self, on_notice: impl Fn(Notice) + Send + Sync + 'static) {
+        // As above.
+        let _ = self.notices.set(Box::new(on_notice));
+    }
+
+    fn notice(&self, notice: Notice) {
+        if let Some(on_notice) = self.notices.get() {
+            on_notice(notice);
+        }
     }
 
     pub(crate) fn environment(&self) -> Result<&Environment> {
@@ -207,6 +241,7 @@ impl Node {
             let result = node.connect().await;
             if let Ok(live) = &result {
                 *lock(&node.live) = Some(live.clone());
+                node.notice(Notice::Connected);
                 // Closed meanwhile: nobody would ever end it.
                 if *node.closed.borrow() {
                     lock(&node.live).take();

@@ -320,6 +320,41 @@ impl RedisNode {
         }
     }
 
+    /// What the node is called in messages: its first address.
+    pub(crate) fn label(&self) -> String {
+        let first = |addresses: &[ConnectionAddr]| addresses.first().map(ToString::to_string).unwrap_or_default();
+        match &self.topology {
+            Topology::Endpoints(endpoints) => first(endpoints),
+            Topology::Sentinel { sentinels, service, .. } => format!("{service} by {}", first(sentinels)),
+            Topology::Cluster(nodes) => format!("cluster {}", first(nodes)),
+            Topology::Client(client) => client.get_connection_info().addr().to_string(),
+            Topology::ClusterClient(_) => "cluster of a client".to_owned(),
+        }
+    }
+
+    /// Where the node is, the same however its addresses are ordered.
+    pub(crate) fn place(&self) -> String {
+        let all = |addresses: &[ConnectionAddr]| {
+            let mut shown: Vec<_> = addresses.iter().map(|address| address.to_string().to_lowercase()).collect();
+            shown.sort();
+            shown.join(",")
+        };
+        match &self.topology {
+            Topology::Endpoints(endpoints) => all(endpoints),
+            Topology::Sentinel { sentinels, service, .. } => format!("{service}@{}", all(sentinels)),
+            Topology::Cluster(nodes) => format!("cluster@{}", all(nodes)),
+            Topology::Client(client) => client.get_connection_info().addr().to_string().to_lowercase(),
+            // It doesn't tell.
+            Topology::ClusterClient(_) => "cluster of a client".to_owned(),
+        }
+    }
+
+    /// Whether both are the same server, or the same set of servers, for all that can be told from here.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        let tells = |node: &Self| !matches!(node.topology, Topology::ClusterClient(_));
+        tells(self) && tells(other) && self.place() == other.place()
+    }
+
     pub(crate) fn is_clustered(&self) -> bool {
         matches!(self.topology, Topology::Cluster(_) | Topology::ClusterClient(_))
     }

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use pilotman_core::LossReason;
-use pilotman_core::backend::{AttemptId, Events};
+use pilotman_core::backend::AttemptId;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 
@@ -12,8 +11,11 @@ use tokio::sync::Notify;
 #[derive(Default)]
 pub(crate) struct Pushes {
     mailboxes: Mutex<HashMap<AttemptId, Arc<Mailbox>>>,
-    events: OnceLock<Events>,
+    on_lost: OnceLock<OnLost>,
 }
+
+/// Is told of a hold that was broken.
+type OnLost = Box<dyn Fn(AttemptId) + Send + Sync>;
 
 /// What came for one waiter.
 #[derive(Default)]
@@ -45,9 +47,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pushes {
-    pub(crate) fn report_to(&self, events: Events) {
+    pub(crate) fn report_to(&self, on_lost: impl Fn(AttemptId) + Send + Sync + 'static) {
         // A backend belongs to one engine; a second one is none.
-        let _ = self.events.set(events);
+        let _ = self.on_lost.set(Box::new(on_lost));
     }
 
     pub(crate) fn register(&self, id: AttemptId) -> Registered<'_> {
@@ -91,8 +93,8 @@ impl Pushes {
             }
             "free" => self.deliver(id, |mail| mail.free = true),
             "lost" => {
-                if let Some(events) = self.events.get() {
-                    events.lost(id, LossReason::Gone);
+                if let Some(on_lost) = self.on_lost.get() {
+                    on_lost(id);
                 }
                 // It may be that the grant itself has not been taken yet.
                 self.deliver(id, |mail| mail.ask = true);
@@ -107,9 +109,14 @@ pub(crate) fn show_id(id: AttemptId) -> String {
     format!("pm:{id}")
 }
 
+/// The id of an attempt on a quorum as its scripts have it: those who ask one node only take it for another program's.
+pub(crate) fn show_quorum_id(id: AttemptId) -> String {
+    format!("pq:{id}")
+}
+
 /// The attempt of an id as the scripts have it.
 pub(crate) fn parse_id(text: &str) -> Option<AttemptId> {
-    let digits = text.strip_prefix("pm:")?;
+    let digits = text.strip_prefix("pm:").or_else(|| text.strip_prefix("pq:"))?;
     (digits.len() == 32).then(|| u128::from_str_radix(digits, 16).ok().map(AttemptId))?
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    fn new(name: &'static str, parts: &[&str]) -> Self {
+    pub(crate) fn new(name: &'static str, parts: &[&str]) -> Self {
         let body = parts.concat();
         let hash = redis::Script::new(&body).get_hash().to_owned();
         Self { name, body, hash, repeatable: !name.ends_with("_break") }

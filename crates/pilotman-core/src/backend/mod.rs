@@ -22,9 +22,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::clock::{Clock, Time};
 use crate::random::Random;
-use crate::{Capabilities, Error, LockOptions, LossReason, Result, Target};
+use crate::{Capabilities, Error, LockOptions, LossReason, Primitive, Result, Target, Votes};
 
+mod diagnosis;
 mod events;
+pub use diagnosis::{Finding, Severity};
 pub use events::Events;
 pub(crate) use events::Sink;
 
@@ -245,6 +247,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// What it can do, as it is configured.
     fn capabilities(&self) -> Capabilities;
 
+    /// Why a primitive is not to be had, where there is more to say than that; asked only if the capabilities say so.
+    fn unsupported(&self, primitive: Primitive) -> Option<Error> {
+        let _ = primitive;
+        None
+    }
+
     /// Called once, before anything else.
     fn start(&self, environment: Environment) {
         let _ = environment;
@@ -335,6 +343,18 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// How the nodes of a quorum stood to this hold when they were last heard.
+    fn votes(&self, hold: &Holding) -> Option<Votes> {
+        let _ = hold;
+        None
+    }
+
+    /// How the nodes of a quorum stood to this lock when it was last not to be had.
+    fn refusal(&self, spec: &Spec) -> Option<Votes> {
+        let _ = spec;
+        None
+    }
+
     /// Somebody wants to be told when this hold is lost: begin to watch it, if that isn't done anyway. Losses are
     /// reported through [`Environment::events`].
     fn observe(&self, hold: &Arc<Holding>) {
@@ -363,6 +383,15 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn force_release<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Vec<Holder>>> {
         let _ = target;
         Box::pin(async { Err(Error::unsupported("this backend can't break a lock")) })
+    }
+
+    /// Looks whether this is set up safely, and changes nothing. What can't be looked at is a note, not an error. By default
+    /// there is nothing to look at but whether it can be used.
+    fn diagnose(&self) -> BoxFuture<'_, Result<Vec<Finding>>> {
+        Box::pin(async {
+            self.check().await?;
+            Ok(vec![Finding::fine("use", "it can be reached and used")])
+        })
     }
 
     /// Ends connections and background work, after the engine has released what it held.

@@ -25,6 +25,8 @@ pub(crate) struct Hold {
     /// The end of the lease less drift, as a [`Time`].
     deadline: AtomicU64,
     at_risk: AtomicBool,
+    /// How often the lease was renewed.
+    renewals: AtomicU64,
     observed: AtomicBool,
     /// An upgrade was asked for, so that what the next holder would get is not what it asked for.
     upgraded: AtomicBool,
@@ -93,6 +95,7 @@ impl Hold {
             tenure: AtomicU32::new(0),
             deadline: AtomicU64::new(deadline.as_nanos()),
             at_risk: AtomicBool::new(false),
+            renewals: AtomicU64::new(0),
             observed: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
             exhausted: AtomicBool::new(false),
@@ -186,8 +189,14 @@ impl Hold {
         }
         let deadline = valid_from.after(lease).before(drift(lease));
         if self.deadline.fetch_max(deadline.as_nanos(), Ordering::AcqRel) < deadline.as_nanos() {
+            self.renewals.fetch_add(1, Ordering::Relaxed);
             self.set_at_risk(false);
         }
+    }
+
+    /// How often the lease was renewed.
+    pub(crate) fn renewals(&self) -> u64 {
+        self.renewals.load(Ordering::Relaxed)
     }
 
     /// How long the hold lasts at least; `None`: it doesn't expire.

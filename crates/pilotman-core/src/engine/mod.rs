@@ -108,6 +108,11 @@ impl Engine {
     pub(crate) fn slot(self: &Arc<Self>, target: Target, options: LockOptions) -> Result<Arc<Slot>> {
         let name = target.name.shared();
         let about = |error: Error| error.with_lock(&name).with_backend(self.kind);
+        if !self.capabilities.supports(target.primitive)
+            && let Some(error) = self.backend.unsupported(target.primitive)
+        {
+            return Err(about(error));
+        }
         self.capabilities.check(&target, &options).map_err(about)?;
         let key = (target, options);
         if let Some(slot) = lock(&self.slots).get(&key).and_then(Weak::upgrade) {

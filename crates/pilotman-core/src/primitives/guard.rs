@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::engine::{Ended, Hold, Tenancy};
-use crate::{Error, ErrorKind, LossReason, Result};
+use crate::{Error, ErrorKind, LossReason, Result, Votes};
 
 /// Whether a hold is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,6 +79,17 @@ impl Guard {
     /// doesn't expire and has no limit. Zero once the lock is lost.
     pub fn remaining(&self) -> Option<Duration> {
         self.held().remaining()
+    }
+
+    /// How often the lease was renewed so far, this holder and those of this process before it that handed it on taken
+    /// together. Zero for holds that don't expire.
+    pub fn renewals(&self) -> u64 {
+        self.hold().renewals()
+    }
+
+    /// How the nodes of a quorum stood to this hold when they were last heard; `None` on backends without a quorum.
+    pub fn votes(&self) -> Option<Votes> {
+        self.held().votes()
     }
 
     /// Fails if the lock is no longer held. A good last line before something that can't be undone; between this call
@@ -189,6 +200,16 @@ impl Held {
             HoldState::Lost | HoldState::Released => Some(Duration::ZERO),
             HoldState::Held | HoldState::AtRisk => self.hold.remaining(),
         }
+    }
+
+    /// See [`Guard::renewals`].
+    pub fn renewals(&self) -> u64 {
+        self.hold.renewals()
+    }
+
+    /// See [`Guard::votes`].
+    pub fn votes(&self) -> Option<Votes> {
+        self.hold.engine().backend.votes(self.hold.holding())
     }
 
     /// See [`Guard::ensure_held`].

@@ -109,7 +109,11 @@ impl Lock {
             Some(limit) => format!("others held it for {limit:?}"),
             None => "it was not to be had".into(),
         };
-        Error::new(ErrorKind::TimedOut, message).with_lock(self.name()).with_backend(self.engine.kind)
+        let error = Error::new(ErrorKind::TimedOut, message).with_lock(self.name()).with_backend(self.engine.kind);
+        match self.slot().ok().and_then(|slot| self.engine.backend.refusal(&slot.spec)) {
+            Some(votes) => error.with_votes(votes),
+            None => error,
+        }
     }
 
     /// Acquires the lock if it can be had now: exactly one attempt. `None`: others hold it.

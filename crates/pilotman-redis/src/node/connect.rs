@@ -25,7 +25,6 @@ use super::{CONCURRENT, Conn, Live, Node, exchange, lock, sentinel};
 use crate::failure::{failed, unconnected};
 use crate::incident::IncidentKind;
 use crate::options::{RedisNode, Tls, Topology};
-use crate::scripts;
 
 /// Once one primary was found among several servers, the others have this long to say that they are one too.
 const SECOND_OPINION: Duration = Duration::from_millis(500);
@@ -40,12 +39,12 @@ pub(super) struct Reached {
     pub(super) server: String,
     pub(super) seen: Option<Seen>,
     pub(super) generation: u64,
-    way: Way,
+    pub(super) way: Way,
 }
 
 /// How a server is connected to.
 pub(super) struct Way {
-    info: ConnectionInfo,
+    pub(super) info: ConnectionInfo,
     resolver: Option<Resolver>,
     /// The server, for people.
     pub(super) server: String,
@@ -57,26 +56,33 @@ impl Node {
         let work = async {
             match &self.spec.topology {
                 Topology::Cluster(_) | Topology::ClusterClient(_) => self.connect_cluster().await,
-                _ => {
-                    let reached = match &self.spec.topology {
-                        Topology::Sentinel { .. } => sentinel::find(self).await?,
-                        Topology::Endpoints(endpoints) => self.find_primary(endpoints.clone()).await?,
-                        Topology::Client(client) => {
-                            let info = client.get_connection_info().clone();
-                            let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-                            if is_tls(&info) {
-                                install_tls();
-                            }
-                            let server = info.addr().to_string();
-                            let way = Way { info: info.set_redis_settings(settings), resolver: None, server };
-                            self.check_role(self.reach_by(way).await?)?
-                        }
-                        Topology::Cluster(_) | Topology::ClusterClient(_) => unreachable!("handled above"),
-                    };
-                    self.set_up(reached).await
-                }
+                _ => self.set_up(self.find().await?).await,
             }
         };
+        self.in_time(limit, work).await
+    }
+
+    /// Finds the primary, and connects to it.
+    pub(super) async fn find(self: &Arc<Self>) -> Result<Reached> {
+        match &self.spec.topology {
+            Topology::Sentinel { .. } => sentinel::find(self).await,
+            Topology::Endpoints(endpoints) => self.find_primary(endpoints.clone()).await,
+            Topology::Client(client) => {
+                let info = client.get_connection_info().clone();
+                let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+                if is_tls(&info) {
+                    install_tls();
+                }
+                let server = info.addr().to_string();
+                let way = Way { info: info.set_redis_settings(settings), resolver: None, server };
+                self.check_role(self.reach_by(way).await?)
+            }
+            Topology::Cluster(_) | Topology::ClusterClient(_) => unreachable!("a cluster has many primaries"),
+        }
+    }
+
+    /// Bounds what it takes to connect.
+    pub(super) async fn in_time<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         match tokio::time::timeout(limit, work).await {
             Ok(result) => result,
             Err(_) => Err(Error::unavailable(format!("no connection to the Redis within {limit:?}"))
@@ -175,7 +181,7 @@ impl Node {
         let mut set_name = redis::cmd("CLIENT");
         set_name.arg("SETNAME").arg(name);
         let load = async {
-            for script in scripts::all() {
+            for script in &self.scripts {
                 let mut load = redis::cmd("SCRIPT");
                 load.arg("LOAD").arg(&script.body);
                 // It is loaded with its first use otherwise.
@@ -204,6 +210,7 @@ impl Node {
         Ok(Arc::new(Live {
             conn: Conn::One(connection),
             server,
+            run_id: seen.map(|seen| seen.run_id).unwrap_or_default(),
             generation,
             channels: Mutex::default(),
             confirmer,
@@ -262,6 +269,7 @@ impl Node {
         Ok(Arc::new(Live {
             conn: Conn::Cluster { commands, channels, turns: Semaphore::new(CONCURRENT) },
             server: "the cluster".to_owned(),
+            run_id: String::new(),
             generation,
             channels: Mutex::new(HashSet::new()),
             confirmer: None,

@@ -9,7 +9,7 @@ use pilotman_core::clock::Time;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 
-use super::{Conn, LOOK, Live, Node, exchange, lock};
+use super::{Conn, LOOK, Live, Node, Notice, exchange, lock};
 use crate::failure;
 use crate::incident::{Incident, IncidentKind};
 
@@ -19,7 +19,7 @@ const STEP: Duration = Duration::from_millis(100);
 /// What a server says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
-    run_id: String,
+    pub(super) run_id: String,
     replication: String,
     /// The replication that this one goes on from, after a promotion.
     former: String,
@@ -98,6 +98,7 @@ impl Node {
         if let Some(observer) = &self.spec.observer {
             (observer.0)(&incident);
         }
+        self.notice(Notice::Incident(incident.kind));
     }
 
     /// Compares what a newly connected server says with what was known.

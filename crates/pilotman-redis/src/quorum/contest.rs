@@ -1,0 +1,556 @@
+//! One attempt to get a quorum, by asking once or by standing in the nodes' queues.
+//!
+//! A vote counts from just before the question was sent that brought it; one that was pushed counts from the last question
+//! that this node answered with "not yours". A vote is out of the count from the moment when we offer to yield it. With a
+//! quorum of votes that count at the same time the lock is ours until the first of them ends.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::select_all;
+use futures_util::stream::FuturesUnordered;
+use pilotman_core::backend::{Attempt, BoxFuture, Grant, Outcome};
+use pilotman_core::clock::{Sleep, Time};
+use pilotman_core::{Error, ErrorKind, Result, Vote, Votes};
+
+use super::hold::{Lost, Nodes, QuorumHold, bit};
+use super::lock::{QuorumLock, Reply, first_lease, lease};
+use super::set::{Place, Question, Quorum, no_quorum};
+use super::{release, tokens};
+use crate::lock::ends;
+use crate::push::{Mail, Registered};
+use crate::waiting::OPERATION;
+
+/// Who has some votes but no quorum looks again after this time, and then after twice as long, and so on: others may have
+/// the rest, and the one of them who came first gets them all.
+const SETTLE: Duration = Duration::from_millis(3);
+/// A waiter asks each node this often at least, in case that word of a grant was lost.
+const REFRESH: Duration = Duration::from_secs(1);
+/// How long after the holder's end the first waiter asks; each one behind it that much later.
+const AFTER_END: Duration = Duration::from_millis(2);
+const APART: Duration = Duration::from_millis(20);
+/// The pauses between questions while a holder has the lock who won't tell us.
+const POLL_FIRST: Duration = Duration::from_millis(10);
+const POLL_LONGEST: Duration = Duration::from_millis(250);
+/// The pause after a question that failed; it doubles.
+const RETRY_FIRST: Duration = Duration::from_millis(25);
+const RETRY_LONGEST: Duration = Duration::from_millis(500);
+/// Where programs were seen that don't stand in our queues, a lock that was left free is left to them for this long.
+const LEAVE_FREE: Duration = Duration::from_millis(15);
+
+/// See the [module](self).
+struct Contest<'a> {
+    quorum: &'a Arc<Quorum>,
+    attempt: &'a Attempt,
+    lock: &'a QuorumLock,
+    nodes: Vec<Standing>,
+    asked: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// Our turn in the queues; without one we don't stand there.
+    ticket: Option<u64>,
+    /// How long a grant lasts that we ask for.
+    lasts: Duration,
+    /// How long one answer may take.
+    limit: Duration,
+    /// When to look again, with some votes but no quorum.
+    settle_at: Option<Time>,
+    settle: Duration,
+    poll: Duration,
+}
+
+/// How we stand with one node.
+struct Standing {
+    vote: Option<Held>,
+    /// The last answer, if it said "not yours".
+    answered: Option<Answered>,
+    /// What it grants does not count at the moment.
+    aside: bool,
+    /// The number of the last question, and of the one that is open.
+    number: u64,
+    asking: Option<u64>,
+    ask_at: Time,
+    error: Option<Error>,
+    failing: Option<(Time, Duration)>,
+    /// Something of ours may be there.
+    touched: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Held {
+    from: Time,
+    token: u64,
+}
+
+struct Answered {
+    sent: Time,
+    place: u64,
+    holder: String,
+}
+
+struct Answer {
+    at: usize,
+    number: u64,
+    sent: Time,
+    reply: Result<Reply>,
+}
+
+/// How it looks.
+enum Look {
+    Won,
+    /// It can't be won for now; whether somebody else can have it.
+    Lost {
+        to_another: bool,
+    },
+    /// Too few nodes can vote.
+    Hopeless,
+    Open,
+}
+
+/// Asks all nodes once. If nobody has a quorum, who came first of those who ask gets it.
+pub(super) async fn attempt(quorum: &Arc<Quorum>, registry: &Lost, attempt: &Attempt) -> Result<Outcome> {
+    let mut contest = Contest::new(quorum, attempt)?;
+    let started = quorum.now();
+    contest.ask_due(started);
+    let outcome = contest.try_to_win(registry, started).await;
+    match &outcome {
+        Ok(Outcome::Granted(_)) => {}
+        Ok(Outcome::Contended { .. }) => {
+            contest.remember();
+            contest.give_back();
+        }
+        // Whoever asked gives back what may be there.
+        Err(_) => contest.remember(),
+    }
+    outcome
+}
+
+/// Stands in the queues until the lock is ours.
+pub(super) async fn wait(quorum: &Arc<Quorum>, registry: &Lost, attempt: &Attempt) -> Result<Grant> {
+    let mut contest = Contest::new(quorum, attempt)?;
+    contest.stand();
+    loop {
+        if let Some(grant) = contest.wait_until(registry, Time::NEVER).await? {
+            return Ok(grant);
+        }
+    }
+}
+
+impl<'a> Contest<'a> {
+    fn new(quorum: &'a Arc<Quorum>, attempt: &'a Attempt) -> Result<Self> {
+        quorum.environment()?;
+        let now = quorum.now();
+        let standing = || Standing {
+            vote: None,
+            answered: None,
+            aside: false,
+            number: 0,
+            asking: None,
+            ask_at: now,
+            error: None,
+            failing: None,
+            touched: false,
+        };
+        let lease = lease(attempt);
+        Ok(Self {
+            quorum,
+            attempt,
+            lock: attempt.spec.prepared(),
+            nodes: quorum.members.iter().map(|_| standing()).collect(),
+            asked: FuturesUnordered::new(),
+            ticket: None,
+            lasts: lease,
+            limit: OPERATION.min(lease / 6) * 3 / 4,
+            settle_at: None,
+            settle: SETTLE,
+            poll: POLL_FIRST,
+        })
+    }
+
+    /// From now on we stand in the queues.
+    fn stand(&mut self) {
+        self.ticket = Some(self.quorum.estimate());
+        self.lasts = first_lease(lease(self.attempt));
+    }
+
+    fn refresh(&self) -> Duration {
+        (self.lasts / 3).min(REFRESH)
+    }
+
+    /// Asks all nodes that are due.
+    fn ask_due(&mut self, now: Time) {
+        let token = self.quorum.estimate();
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            if node.asking.is_some() || node.ask_at > now {
+                continue;
+            }
+            node.number += 1;
+            node.asking = Some(node.number);
+            node.touched = true;
+            // Until the answer says that it is still ours.
+            let yields = node.vote.take().is_some();
+            let place = self.ticket.map(|ticket| Place {
+                entry: self.lock.entry(at, self.attempt.id, &self.quorum.process),
+                ticket,
+                number: node.number,
+                yields,
+            });
+            let question = Question {
+                member: self.lock.member(self.attempt.id),
+                lease: self.lasts,
+                token,
+                permits: self.lock.permits(),
+                place,
+            };
+            let (quorum, attempt, number) = (self.quorum.clone(), self.attempt.clone(), node.number);
+            let limit = quorum.members[at].node.spec.response_timeout.map_or(self.limit, |set| set.min(self.limit));
+            self.asked.push(Box::pin(async move {
+                let reply = quorum.ask(at, attempt.spec.prepared(), &question, limit).await;
+                Answer { at, number, sent: now, reply }
+            }));
+        }
+    }
+
+    fn hear(&mut self, Answer { at, number, sent, reply }: Answer) {
+        let now = self.quorum.now();
+        let refresh = self.refresh();
+        let longest_poll = self.attempt.spec.options.retry.unwrap_or(POLL_LONGEST).max(Duration::from_millis(1));
+        let random = self.quorum.random();
+        let node = &mut self.nodes[at];
+        if node.asking != Some(number) {
+            return;
+        }
+        node.asking = None;
+        node.answered = None;
+        node.error = None;
+        match reply {
+            Ok(Reply::Ours { token, aside }) => {
+                node.failing = None;
+                node.aside = aside;
+                node.vote = Some(Held { from: sent, token });
+                node.ask_at = sent.after(refresh);
+            }
+            Ok(Reply::Others { aside, left, place, plain, holder, position }) => {
+                node.failing = None;
+                node.aside = aside;
+                if plain {
+                    self.quorum.foreign.store(true, Ordering::Relaxed);
+                    // Decorrelated jitter.
+                    let first = POLL_FIRST.min(longest_poll);
+                    let span = (self.poll * 3).min(longest_poll).saturating_sub(first).as_nanos().max(1) as u64;
+                    self.poll = first + Duration::from_nanos(random % span);
+                    node.ask_at = now.after(left.map_or(self.poll, |left| self.poll.min(left + AFTER_END)));
+                } else {
+                    let apart = APART * u32::try_from(position).unwrap_or(u32::MAX).min(50);
+                    let regular = sent.after(refresh);
+                    node.ask_at = left.map_or(regular, |left| regular.min(now.after(left + AFTER_END + apart)));
+                }
+                node.answered = Some(Answered { sent, place, holder });
+            }
+            Ok(Reply::Elsewhere) => node.ask_at = now.after(RETRY_FIRST),
+            Err(error) => {
+                let (since, pause) = node.failing.unwrap_or((now, RETRY_FIRST));
+                node.failing = Some((since, (pause * 2).min(RETRY_LONGEST)));
+                node.ask_at = now.after(pause);
+                node.error = Some(error);
+            }
+        }
+    }
+
+    /// A node has told something.
+    fn read(&mut self, at: usize, mail: Mail) {
+        let now = self.quorum.now();
+        let refresh = self.refresh();
+        let leave_free = LEAVE_FREE + Duration::from_nanos(self.quorum.random() % LEAVE_FREE.as_nanos() as u64);
+        let confirms = self.quorum.members[at].node.spec.confirm.is_some();
+        let node = &mut self.nodes[at];
+        if mail.ask {
+            node.ask_at = now;
+        }
+        let Some(answered) = &node.answered else { return };
+        // A word about an earlier place of ours is of a grant that may have ended: only the place that the last answer spoke
+        // of can have been granted after it.
+        if let Some(&(_, token)) = mail.granted.iter().find(|(place, _)| *place == answered.place) {
+            if confirms || now >= ends(answered.sent, self.lasts) {
+                node.ask_at = now;
+                return;
+            }
+            node.vote = Some(Held { from: answered.sent, token });
+            node.answered = None;
+            node.ask_at = now.after(refresh);
+        } else if mail.free {
+            let pause = if self.quorum.foreign.load(Ordering::Relaxed) { leave_free } else { Duration::ZERO };
+            node.ask_at = node.ask_at.min(now.after(pause));
+        }
+    }
+
+    /// The votes that count now.
+    fn votes(&self, now: Time) -> impl Iterator<Item = (usize, Held)> {
+        self.nodes.iter().enumerate().filter_map(move |(at, node)| {
+            let vote = node.vote.filter(|vote| now < ends(vote.from, self.lasts))?;
+            let counts = !node.aside && !self.quorum.members[at].is_aside(now);
+            counts.then_some((at, vote))
+        })
+    }
+
+    fn look(&self, now: Time) -> Look {
+        let needed = self.lock.needed;
+        let won = self.votes(now).count();
+        if won >= needed {
+            return Look::Won;
+        }
+        let limit = |at: usize| self.quorum.members[at].node.spec.connect_timeout;
+        let waits = self.ticket.is_some();
+        let is_bad = |at: usize, node: &Standing| {
+            node.error.as_ref().is_some_and(|error| {
+                let long = node.failing.is_some_and(|(since, _)| now.since(since) >= limit(at));
+                !waits || long || !error.is_retryable()
+            })
+        };
+        let aside = |at: usize| self.nodes[at].aside || self.quorum.members[at].is_aside(now);
+        let (mut open, mut bad) = (0, 0);
+        for (at, node) in self.nodes.iter().enumerate() {
+            if is_bad(at, node) || !waits && node.asking.is_none() && aside(at) {
+                bad += 1;
+            } else if node.asking.is_some() {
+                open += 1;
+            }
+        }
+        if self.nodes.len() - bad < needed {
+            return Look::Hopeless;
+        }
+        if won + open >= needed {
+            return Look::Open;
+        }
+        let holders = || self.nodes.iter().filter_map(|node| node.answered.as_ref()).map(|answered| &answered.holder);
+        let unknown = self.nodes.iter().filter(|node| node.vote.is_none() && node.answered.is_none()).count();
+        let to_another = holders().any(|one| {
+            // Several readers or permits: they have it.
+            one.is_empty() || holders().filter(|other| *other == one).count() + unknown >= needed
+        });
+        Look::Lost { to_another: to_another || won == 0 }
+    }
+
+    fn tally(&self) -> Votes {
+        let now = self.quorum.now();
+        let vote = |at: usize, node: &Standing| match node {
+            Standing { error: Some(error), .. } => Vote::Failed(error.clone()),
+            Standing { vote: Some(_), aside, .. } if *aside || self.quorum.members[at].is_aside(now) => Vote::SetAside,
+            Standing { vote: Some(_), .. } => Vote::Granted,
+            Standing { answered: Some(_), .. } => Vote::Conflicted,
+            _ => Vote::Open,
+        };
+        let votes =
+            self.nodes.iter().enumerate().map(|(at, node)| (self.quorum.members[at].label.clone(), vote(at, node)));
+        Votes::new(self.lock.needed, votes)
+    }
+
+    fn remember(&self) {
+        self.lock.set_refusal(self.tally());
+    }
+
+    async fn try_to_win(&mut self, registry: &Lost, started: Time) -> Result<Outcome> {
+        let contended = Ok(Outcome::Contended { retry_after: None });
+        loop {
+            let now = self.quorum.now();
+            match self.look(now) {
+                Look::Won => match self.enter(registry).await? {
+                    Some(grant) => return Ok(Outcome::Granted(grant)),
+                    None => return Err(no_quorum(self.tally())),
+                },
+                Look::Hopeless => return Err(no_quorum(self.tally())),
+                Look::Lost { to_another: true } => return contended,
+                Look::Lost { to_another: false } => break,
+                Look::Open => {}
+            }
+            match self.asked.next().await {
+                Some(answer) => self.hear(answer),
+                None => return Err(no_quorum(self.tally())),
+            }
+        }
+        // Nobody has a quorum, so far: whoever came first shall have it.
+        self.stand();
+        let now = self.quorum.now();
+        self.nodes.iter_mut().for_each(|node| node.ask_at = now);
+        match self.wait_until(registry, started.after(self.limit)).await? {
+            Some(grant) => Ok(Outcome::Granted(grant)),
+            None => contended,
+        }
+    }
+
+    /// Stands in the queues until the lock is ours; or, if there is an end, until then or until somebody else has it.
+    async fn wait_until(&mut self, registry: &Lost, end: Time) -> Result<Option<Grant>> {
+        let quorum = self.quorum.clone();
+        let (clock, attempt) = (quorum.clock()?, self.attempt.id);
+        let registered: Vec<Registered<'_>> =
+            quorum.members.iter().map(|member| member.node.pushes.register(attempt)).collect();
+        loop {
+            let now = quorum.now();
+            match self.look(now) {
+                Look::Won => {
+                    if let Some(grant) = self.enter(registry).await? {
+                        return Ok(Some(grant));
+                    }
+                    continue;
+                }
+                Look::Hopeless => {
+                    self.remember();
+                    return Err(no_quorum(self.tally()));
+                }
+                Look::Lost { to_another: true } if end != Time::NEVER => return Ok(None),
+                Look::Lost { .. } | Look::Open => {}
+            }
+            if now >= end {
+                return Ok(None);
+            }
+            self.settle_if_due(now);
+            self.ask_due(now);
+            let idle = self.nodes.iter().filter(|node| node.asking.is_none());
+            let next = idle.map(|node| node.ask_at).chain(self.settle_at).chain([end]).min().unwrap_or(end);
+            let mut timer = pin!(Sleep::until(clock.clone(), next));
+            let mails = registered.iter().map(|registered| Box::pin(registered.mail()));
+            let mut mails = select_all(mails);
+            let mut answered = false;
+            let event = std::future::poll_fn(|cx| {
+                if let Poll::Ready(Some(answer)) = self.asked.poll_next_unpin(cx) {
+                    return Poll::Ready(Event::Answer(answer));
+                }
+                if let Poll::Ready((mail, at, _)) = std::future::Future::poll(std::pin::Pin::new(&mut mails), cx) {
+                    return Poll::Ready(Event::Mail(at, mail));
+                }
+                std::future::Future::poll(timer.as_mut(), cx).map(|()| Event::Time)
+            })
+            .await;
+            drop(mails);
+            match event {
+                Event::Answer(answer) => {
+                    self.hear(answer);
+                    answered = true;
+                }
+                Event::Mail(at, mail) => self.read(at, mail),
+                Event::Time => {}
+            }
+            if answered && self.nodes.iter().all(|node| node.asking.is_none()) {
+                self.remember();
+            }
+        }
+    }
+
+    /// With some votes but no quorum for a while: ask all nodes again, and offer to yield to whoever came first.
+    fn settle_if_due(&mut self, now: Time) {
+        if self.votes(now).next().is_none() {
+            self.settle_at = None;
+            self.settle = SETTLE;
+            return;
+        }
+        match self.settle_at {
+            None => self.settle_at = Some(now.after(self.settle)),
+            Some(at) if now >= at => {
+                self.settle = (self.settle * 2).min(self.refresh());
+                self.settle_at = Some(now.after(self.settle));
+                for node in &mut self.nodes {
+                    // What fails has its own pauses.
+                    if node.failing.is_none() {
+                        node.ask_at = now;
+                    }
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// We have the votes. `None` if they don't last until the token is known.
+    async fn enter(&mut self, registry: &Lost) -> Result<Option<Grant>> {
+        let now = self.quorum.now();
+        let mut votes: Vec<_> = self.votes(now).collect();
+        let tokens: Vec<_> = votes.iter().map(|(at, vote)| (*at, vote.token)).collect();
+        let Some(token) = tokens::agree(self.quorum, self.attempt, &tokens, self.limit).await else {
+            // Some of them may be ours no longer.
+            let now = self.quorum.now();
+            for node in &mut self.nodes {
+                node.vote = None;
+                node.ask_at = now.after(RETRY_FIRST);
+            }
+            return if self.ticket.is_some() { Ok(None) } else { Err(no_quorum(self.tally())) };
+        };
+        // The lock is ours until too few of them last.
+        votes.sort_by_key(|(_, vote)| std::cmp::Reverse(vote.from));
+        let from = votes[self.lock.needed - 1].1.from;
+        if self.quorum.now() >= ends(from, self.lasts) {
+            return match self.ticket {
+                Some(_) => Ok(None),
+                None => {
+                    Err(Error::new(ErrorKind::Unavailable, "the nodes took longer to grant the lock than a hold lasts")
+                        .with_advice("ask for a longer lease")
+                        .with_votes(self.tally())
+                        .no_effect(false))
+                }
+            };
+        }
+        let counted = votes.iter().fold(0, |nodes, (at, _)| nodes | bit(*at));
+        let stands: Nodes = if self.ticket.is_some() { Nodes::MAX } else { 0 };
+        let summary = self.tally().nodes.into_iter().map(|node| node.vote).collect();
+        let number = self.nodes.iter().map(|node| node.number).max().unwrap_or(0);
+        let needed = self.lock.needed;
+        let hold = QuorumHold::new(self.attempt.id, token, needed, (counted, stands), summary, number, registry);
+        self.go_on_listening(&hold);
+        Ok(Some(Grant {
+            token: Some(token),
+            valid_from: Some(from),
+            lease: self.ticket.map(|_| self.lasts),
+            state: Some(Box::new(hold)),
+        }))
+    }
+
+    /// The answers that are still to come go on filling up the hold: what was sent is done in any case, and before anything
+    /// that is sent later.
+    fn go_on_listening(&mut self, hold: &Arc<QuorumHold>) {
+        let connected = |at: usize| self.quorum.members[at].node.is_connected();
+        let open = self.nodes.iter().enumerate().any(|(at, node)| node.asking.is_some() && connected(at));
+        let unsent = self.nodes.iter().enumerate().any(|(at, node)| node.asking.is_some() && !connected(at));
+        // What was not sent yet must not be sent any more.
+        if !open || unsent {
+            return;
+        }
+        let (mut asked, hold) = (std::mem::take(&mut self.asked), Arc::downgrade(hold));
+        self.quorum.background.run(async move {
+            while let Some(answer) = asked.next().await {
+                let Some(hold) = hold.upgrade() else { return };
+                hold.late(
+                    answer.at,
+                    match answer.reply {
+                        Ok(Reply::Ours { .. }) => Vote::Granted,
+                        Ok(_) => Vote::Conflicted,
+                        Err(error) => Vote::Failed(error),
+                    },
+                );
+            }
+        });
+    }
+
+    /// Gives back what the nodes may have granted, and our places.
+    fn give_back(&mut self) {
+        // What was sent is done before anything that is sent now.
+        self.asked.clear();
+        let stood = self.ticket.is_some();
+        let mut nodes: Nodes = 0;
+        for (at, node) in self.nodes.iter().enumerate() {
+            let known_empty = node.answered.is_some() && !stood;
+            let refused = node.error.as_ref().is_some_and(Error::has_no_effect) && !stood;
+            let unsent = node.asking.is_some() && !self.quorum.members[at].node.is_connected();
+            if node.touched && !known_empty && !refused && !unsent {
+                nodes |= bit(at);
+            }
+        }
+        release::in_background(self.quorum, self.attempt, nodes, stood);
+    }
+}
+
+enum Event {
+    Answer(Answer),
+    Mail(usize, Mail),
+    Time,
+}

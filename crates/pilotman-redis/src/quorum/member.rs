@@ -1,0 +1,131 @@
+//! One node as a member of the quorum: what is known of its clock, whether it has a say, what it was last asked in vain.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pilotman_core::Error;
+use pilotman_core::clock::Time;
+use redis::Value;
+
+use super::status::NodeStatus;
+use crate::lock::number;
+use crate::node::Node;
+
+/// A reading of a clock is the best one for so long; after that a later one is, however slowly it came.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// See the [module](self).
+pub(super) struct Member {
+    pub(super) label: String,
+    pub(super) node: Arc<Node>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Until when its grants of new locks don't count.
+    aside_until: Time,
+    clock: Option<Reading>,
+    error: Option<Error>,
+    /// When the node was last told that the set is in use.
+    used: Time,
+    /// The connection that was looked at last.
+    generation: u64,
+    run_id: String,
+}
+
+/// A node's clock at a moment of ours.
+#[derive(Clone, Copy)]
+struct Reading {
+    micros: i128,
+    at: Time,
+    /// How long the answer took: the error is half of it at most.
+    took: Duration,
+}
+
+impl Member {
+    pub(super) fn new(label: String, node: Arc<Node>) -> Self {
+        Self { label, node, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its grants of new locks don't count until then.
+    pub(super) fn set_aside(&self, until: Time) {
+        let mut state = self.state();
+        state.aside_until = state.aside_until.max(until);
+    }
+
+    pub(super) fn is_aside(&self, now: Time) -> bool {
+        now < self.state().aside_until
+    }
+
+    /// Whether this changes what is known.
+    pub(super) fn set_error(&self, error: Option<Error>) -> bool {
+        let mut state = self.state();
+        let changed = state.error.is_some() != error.is_some();
+        state.error = error;
+        changed
+    }
+
+    /// Takes an answer of `TIME` to a question sent at `sent`.
+    pub(super) fn read_clock(&self, seconds: &Value, micros: &Value, sent: Time) {
+        let (Some(seconds), Some(micros)) = (number(seconds), number(micros)) else { return };
+        let now = self.node.now();
+        let took = now.since(sent);
+        let at = sent.after(took / 2);
+        let mut state = self.state();
+        if state.clock.is_none_or(|best| took <= best.took || now.since(best.at) > FRESH) {
+            state.clock = Some(Reading { micros: i128::from(seconds) * 1_000_000 + i128::from(micros), at, took });
+        }
+    }
+
+    /// The clock was set: what was read is worth nothing.
+    pub(super) fn forget_clock(&self) {
+        self.state().clock = None;
+    }
+
+    /// What its clock shows now, in microseconds since the epoch.
+    pub(super) fn clock(&self, now: Time) -> Option<i128> {
+        let reading = self.state().clock?;
+        Some(reading.micros + now.since(reading.at).as_micros() as i128)
+    }
+
+    /// Whether it is time to tell the node that the set is in use.
+    pub(super) fn is_use_due(&self, now: Time, every: Duration) -> bool {
+        let mut state = self.state();
+        let due = now >= state.used.after(every);
+        if due {
+            state.used = now;
+        }
+        due
+    }
+
+    /// Whether this connection is a new one.
+    pub(super) fn is_new(&self, generation: u64, run_id: &str) -> bool {
+        let mut state = self.state();
+        if state.generation == generation {
+            return false;
+        }
+        state.generation = generation;
+        run_id.clone_into(&mut state.run_id);
+        true
+    }
+
+    /// The run id of its server, if it is known.
+    pub(super) fn run_id(&self) -> Option<String> {
+        Some(self.state().run_id.clone()).filter(|id| !id.is_empty())
+    }
+
+    pub(super) fn status(&self, now: Time) -> NodeStatus {
+        let state = self.state();
+        NodeStatus {
+            node: self.label.clone(),
+            is_connected: self.node.is_connected(),
+            set_aside: (now < state.aside_until).then(|| state.aside_until.since(now)),
+            error: state.error.clone(),
+        }
+    }
+}

@@ -1,0 +1,531 @@
+//! The nodes together: how each is asked, and who belongs to the set.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use pilotman_core::backend::Environment;
+use pilotman_core::clock::{Clock, Sleep, Time};
+use pilotman_core::{Error, ErrorKind, Result};
+use redis::Value;
+
+use super::background::Background;
+use super::lock::{QuorumLock, Reply, parse_reply, time_in};
+use super::member::Member;
+use super::options::{Redlock, in_node};
+use super::scripts::META;
+use super::status::QuorumStatus;
+use crate::failure::nonsense;
+use crate::incident::IncidentKind;
+use crate::lock::number;
+use crate::node::{Live, Node, Notice};
+use crate::waiting::within;
+
+/// Where one node has forgotten which set it belongs to and another has not, it may be that somebody is entering it just now.
+const ENTERING: Duration = Duration::from_millis(100);
+/// A node is told this often at most that the set is in use.
+const USED: Duration = Duration::from_secs(1);
+
+/// See the [module](self).
+pub(super) struct Quorum {
+    pub(super) options: Redlock,
+    pub(super) members: Vec<Arc<Member>>,
+    pub(super) process: String,
+    /// What the nodes know this set by.
+    set: String,
+    environment: OnceLock<Environment>,
+    pub(super) background: Background,
+    /// Programs were seen that don't stand in our queues.
+    pub(super) foreign: AtomicBool,
+    settling: tokio::sync::Mutex<()>,
+}
+
+/// What a node is asked to do.
+pub(super) struct Question {
+    pub(super) member: String,
+    pub(super) lease: Duration,
+    /// The token that is proposed.
+    pub(super) token: u64,
+    pub(super) permits: String,
+    pub(super) place: Option<Place>,
+}
+
+/// A place in the queue that is asked for.
+pub(super) struct Place {
+    pub(super) entry: String,
+    pub(super) ticket: u64,
+    /// The number of the question.
+    pub(super) number: u64,
+    /// The lock is to go to whoever waits and came before us.
+    pub(super) yields: bool,
+}
+
+/// What a node says about the set that it belongs to.
+enum Belongs {
+    Ours { reset: bool },
+    ToNone,
+}
+
+impl Quorum {
+    pub(super) fn new(options: Redlock, process: String) -> Arc<Self> {
+        let members = options.nodes.iter().map(|spec| {
+            let node = Node::new(spec.clone(), process.clone(), super::scripts::all());
+            Arc::new(Member::new(spec.label(), node))
+        });
+        Arc::new(Self {
+            members: members.collect(),
+            set: options.set(),
+            options,
+            process,
+            environment: OnceLock::new(),
+            background: Background::default(),
+            foreign: AtomicBool::new(false),
+            settling: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// A mutex needs so many nodes.
+    pub(super) fn majority(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    pub(super) fn start(self: &Arc<Self>, environment: Environment, on_lost: super::hold::Lost) {
+        for (at, member) in self.members.iter().enumerate() {
+            let on_lost = on_lost.clone();
+            member.node.start(environment.clone(), move |id| on_lost.reported(at, id));
+            let quorum = Arc::downgrade(self);
+            member.node.notify(move |notice| {
+                if let Some(quorum) = quorum.upgrade() {
+                    quorum.noticed(at, notice);
+                }
+            });
+        }
+        // A backend belongs to one engine; a second one is none.
+        let _ = self.environment.set(environment);
+    }
+
+    pub(super) fn environment(&self) -> Result<&Environment> {
+        self.environment
+            .get()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a backend was used before its engine had started it"))
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.environment.get().map_or(Time::ZERO, |environment| environment.clock.now())
+    }
+
+    pub(super) fn random(&self) -> u64 {
+        self.environment.get().map_or(0, |environment| environment.random.next())
+    }
+
+    pub(super) fn clock(&self) -> Result<Arc<dyn Clock>> {
+        Ok(self.environment()?.clock.clone())
+    }
+
+    pub(super) async fn pause(&self, time: Duration) {
+        if let Ok(clock) = self.clock() {
+            Sleep::new(clock, time).await;
+        }
+    }
+
+    /// What the nodes' clocks show now in the middle, in microseconds: a number that all clients agree on, but for the
+    /// error of measuring, whatever their own clocks show.
+    pub(super) fn estimate(&self) -> u64 {
+        let now = self.now();
+        let mut clocks: Vec<_> = self.members.iter().filter_map(|member| member.clock(now)).collect();
+        clocks.sort_unstable();
+        let middle = clocks.get(clocks.len().saturating_sub(1) / 2).copied();
+        let ours =
+            || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_micros() as i128);
+        u64::try_from(middle.unwrap_or_else(ours)).unwrap_or(0)
+    }
+
+    pub(super) fn status(&self) -> QuorumStatus {
+        let now = self.now();
+        QuorumStatus { needed: self.majority(), nodes: self.members.iter().map(|member| member.status(now)).collect() }
+    }
+
+    fn changed(&self) {
+        let status = self.status();
+        tracing::debug!(lock.backend = "redlock", %status, "the nodes have changed");
+        if let Some(observer) = &self.options.observer {
+            (observer.0)(&status);
+        }
+    }
+
+    /// Something happened to a node.
+    fn noticed(self: &Arc<Self>, at: usize, notice: Notice) {
+        use IncidentKind::{ClockStepped, Disconnected, Flushed, Promoted, Restarted};
+        let member = &self.members[at];
+        match notice {
+            Notice::Connected => {
+                member.set_error(None);
+            }
+            Notice::Incident(Disconnected) => {}
+            Notice::Incident(incident) => {
+                if matches!(incident, ClockStepped { .. }) {
+                    member.forget_clock();
+                }
+                if self.options.quarantine {
+                    member.set_aside(self.now().after(self.options.longest_lease));
+                    tracing::warn!(
+                        lock.backend = "redlock",
+                        server = member.label,
+                        incident = incident.as_str(),
+                        "its grants of new locks don't count for {:?}",
+                        self.options.longest_lease
+                    );
+                    // Others, who have not seen it happen, learn it from the node. A restart and a flush they see there.
+                    if matches!(incident, Promoted | ClockStepped { .. }) {
+                        let quorum = self.clone();
+                        self.background.run(async move {
+                            if let Err(error) = quorum.enter(at, "new").await {
+                                tracing::debug!(%error, "a quarantine could not be left at its node");
+                            }
+                        });
+                    }
+                    let _ = (Flushed, Restarted);
+                }
+            }
+        }
+        self.changed();
+    }
+
+    /// Remembers whether a node could be used.
+    fn used(&self, at: usize, error: Option<&Error>) {
+        if self.members[at].set_error(error.cloned()) {
+            self.changed();
+        }
+    }
+
+    /// Asks a node for a lock. `limit` bounds the answer, not the connecting.
+    pub(super) async fn ask(
+        self: &Arc<Self>,
+        at: usize,
+        lock: &QuorumLock,
+        question: &Question,
+        limit: Duration,
+    ) -> Result<Reply> {
+        let asked = self.ask_once_settled(at, lock, question, limit).await;
+        self.used(at, asked.as_ref().err());
+        asked
+    }
+
+    async fn ask_once_settled(
+        self: &Arc<Self>,
+        at: usize,
+        lock: &QuorumLock,
+        question: &Question,
+        limit: Duration,
+    ) -> Result<Reply> {
+        let member = &self.members[at];
+        for _ in 0..3 {
+            let live = self.live(at).await?;
+            let work = self.exchange(at, &live, lock, question);
+            match within(&member.node, limit, work).await? {
+                Reply::Elsewhere => self.settle(at).await?,
+                reply => return Ok(reply),
+            }
+        }
+        Err(Error::unavailable("the node goes on forgetting which set of nodes it belongs to")
+            .with_advice("see whether something flushes it")
+            .no_effect(true))
+    }
+
+    async fn exchange(&self, at: usize, live: &Live, lock: &QuorumLock, question: &Question) -> Result<Reply> {
+        let member = &self.members[at];
+        let node = &member.node;
+        let set = self.expected(at, live);
+        let token = question.token.to_string();
+        let lease = crate::lock::millis(question.lease).to_string();
+        let mut arguments: Vec<&str> =
+            vec![&set, &token, &question.member, &self.process, &lease, node.publish(), &question.permits];
+        let numbers;
+        if let Some(place) = &question.place {
+            node.listen(lock.keys[at].slot, &lock.keys[at].channels).await?;
+            numbers = (place.ticket.to_string(), place.number.to_string());
+            let yields = if place.yields { "1" } else { "0" };
+            arguments.extend([place.entry.as_str(), &numbers.0, &numbers.1, yields]);
+        }
+        let sent = self.now();
+        let answer = node.run(&lock.family().acquire, lock.keys[at].slot, &lock.keys(at), &arguments).await?;
+        let reply = parse_reply(&answer.value).ok_or_else(|| nonsense("an acquire", &answer.value))?;
+        if let Some((seconds, micros)) = time_in(&answer.value)
+            && !node.spec.is_clustered()
+        {
+            member.read_clock(seconds, micros, sent);
+            node.read_clock(&answer.live.server, &[seconds.clone(), micros.clone()], sent);
+        }
+        if matches!(reply, Reply::Ours { .. }) {
+            node.confirm(&answer.live).await?;
+        }
+        Ok(reply)
+    }
+
+    /// How a node's notes must begin for its scripts to work for us; empty for clusters, whose slots can't all be seen.
+    pub(super) fn expected(&self, at: usize, live: &Live) -> String {
+        match self.members[at].node.spec.is_clustered() {
+            true => String::new(),
+            false => format!("{}|{}|", self.set, shown_run_id(live)),
+        }
+    }
+
+    /// The connection of a node that is a member in its own right.
+    pub(super) async fn live(self: &Arc<Self>, at: usize) -> Result<Arc<Live>> {
+        let member = &self.members[at];
+        let live = member.node.live().await?;
+        if member.is_new(live.generation, &live.run_id) && member.node.spec.is_clustered() {
+            self.settle(at).await?;
+        }
+        if live.run_id.is_empty() {
+            return Ok(live);
+        }
+        let twin = self.members[..at].iter().find(|other| other.run_id().as_ref() == Some(&live.run_id));
+        match twin {
+            None => Ok(live),
+            Some(twin) => Err(Error::misconfigured(format!(
+                "the nodes {} and {} are the same server, which would have two votes",
+                twin.label, member.label
+            ))
+            .with_advice("name each server once")),
+        }
+    }
+
+    /// Finds out, or has it settled, that a node belongs to our set.
+    async fn settle(self: &Arc<Self>, at: usize) -> Result<()> {
+        let _turn = self.settling.lock().await;
+        let how = match self.enter(at, "look").await? {
+            Belongs::Ours { reset } => {
+                if reset {
+                    self.reset(at);
+                }
+                return Ok(());
+            }
+            Belongs::ToNone if !self.options.quarantine => "first",
+            Belongs::ToNone => self.how_to_enter(at).await,
+        };
+        if how == "first" {
+            let all = self.members.iter().enumerate().map(|(at, _)| self.enter(at, "first"));
+            for (member, entered) in self.members.iter().zip(futures_util::future::join_all(all).await) {
+                if let Err(error) = entered {
+                    tracing::debug!(%error, server = member.label, "a node was not entered into the set yet");
+                }
+            }
+            return Ok(());
+        }
+        if let Belongs::Ours { reset: true } = self.enter(at, how).await? {
+            self.reset(at);
+        }
+        Ok(())
+    }
+
+    fn reset(&self, at: usize) {
+        tracing::warn!(
+            lock.backend = "redlock",
+            server = self.members[at].label,
+            "it may have forgotten locks: its grants of new ones don't count for {:?}",
+            self.options.longest_lease
+        );
+        self.changed();
+    }
+
+    /// How a node is entered that belongs to no set. If no node does, this is the first use of all, and there are no locks
+    /// that it could have forgotten.
+    async fn how_to_enter(self: &Arc<Self>, at: usize) -> &'static str {
+        for last in [false, true] {
+            let others = (0..self.members.len()).filter(|other| *other != at);
+            let mut asked: FuturesUnordered<_> = others.map(|other| self.enter(other, "look")).collect();
+            let (mut entered, mut unknown) = (false, false);
+            while let Some(belongs) = asked.next().await {
+                match belongs {
+                    Ok(Belongs::ToNone) => {}
+                    Ok(Belongs::Ours { .. }) => {
+                        entered = true;
+                        break;
+                    }
+                    Err(_) => unknown = true,
+                }
+            }
+            drop(asked);
+            match (entered, unknown) {
+                (false, false) => return "first",
+                (false, true) => return "new",
+                _ if last => return "new",
+                (true, _) => {}
+            }
+            // Perhaps somebody is entering all of them just now.
+            self.pause(ENTERING).await;
+            if matches!(self.enter(at, "look").await, Ok(Belongs::Ours { .. })) {
+                return "look";
+            }
+        }
+        "new"
+    }
+
+    /// Looks which set a node belongs to, and enters it if `how` says so.
+    async fn enter(&self, at: usize, how: &str) -> Result<Belongs> {
+        let member = &self.members[at];
+        let node = &member.node;
+        let work = async {
+            let live = node.live().await?;
+            let key = format!("{}quorum", node.spec.key_format.own());
+            let longest = crate::lock::millis(self.options.longest_lease).to_string();
+            let sent = self.now();
+            let slot = crate::slots::slot(&key);
+            let run_id = shown_run_id(&live);
+            let answer = node.run(&META, slot, &[&key], &[&self.set, &run_id, &longest, how]).await?;
+            Ok((answer, sent))
+        };
+        let limit = node.spec.connect_timeout + crate::waiting::OPERATION;
+        let (answer, sent) = within(node, limit, work).await?;
+        let read = || {
+            let Value::Array(parts) = &answer.value else { return None };
+            let [Value::BulkString(what), aside, longest, seconds, micros] = &parts[..] else { return None };
+            if !node.spec.is_clustered() {
+                member.read_clock(seconds, micros, sent);
+            }
+            Some((what.clone(), Duration::from_millis(number(aside)?), Duration::from_millis(number(longest)?)))
+        };
+        let (what, time, longest) = read().ok_or_else(|| nonsense("which set it belongs to", &answer.value))?;
+        match &what[..] {
+            b"ok" | b"reset" => {
+                if self.options.quarantine && !time.is_zero() {
+                    member.set_aside(sent.after(time));
+                }
+                Ok(Belongs::Ours { reset: what == b"reset" })
+            }
+            b"absent" => Ok(Belongs::ToNone),
+            b"longer" => Err(Error::misconfigured(format!(
+                "the node {} has agreed on leases of {longest:?} at most, and {:?} is asked for",
+                member.label, self.options.longest_lease
+            ))
+            .with_advice(format!(
+                "set the longest lease to that, or stop all programs that use these nodes for {longest:?} first"
+            ))),
+            _ => Err(Error::misconfigured(format!(
+                "the node {} is in use by another set of nodes: clients with different lists could each have a majority",
+                member.label
+            ))
+            .with_advice(format!(
+                "give all programs the same list, or the same quorum name if it is only written differently; a new list can \
+                 be used {time:?} after the last use of the old one"
+            ))),
+        }
+    }
+
+    /// Tells a node now and then that the set is in use, while it is.
+    pub(super) fn keep_in_use(self: &Arc<Self>, at: usize) {
+        let member = &self.members[at];
+        if !member.node.is_connected() || !member.is_use_due(self.now(), USED) {
+            return;
+        }
+        let quorum = self.clone();
+        self.background.run(async move {
+            match quorum.enter(at, "look").await {
+                Ok(Belongs::Ours { reset: true }) => quorum.reset(at),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "a node was not told that its set is in use"),
+            }
+        });
+    }
+
+    /// Makes sure that enough nodes can be asked.
+    pub(super) async fn ready(self: &Arc<Self>) -> Result<()> {
+        let mut connecting: FuturesUnordered<_> =
+            (0..self.members.len()).map(|at| async move { (at, self.live(at).await.map(drop)) }).collect();
+        let (mut up, mut errors) = (0, Vec::new());
+        while let Some((at, result)) = connecting.next().await {
+            match result {
+                Ok(()) => up += 1,
+                Err(error) => {
+                    self.used(at, Some(&error));
+                    errors.push((at, error));
+                }
+            }
+            if up >= self.majority() || errors.len() > self.members.len() - self.majority() {
+                break;
+            }
+        }
+        // Whoever asks next says which nodes are missing.
+        Ok(())
+    }
+
+    /// Whether so many nodes are connected that an attempt needs no preparation.
+    pub(super) fn is_ready(&self) -> bool {
+        let connected = self.members.iter().filter(|member| member.node.is_connected()).count();
+        connected >= self.majority()
+    }
+
+    /// Checks all nodes.
+    pub(super) async fn check(self: &Arc<Self>) -> Result<()> {
+        let asked = (0..self.members.len()).map(|at| async move {
+            let member = &self.members[at];
+            let checked = async {
+                self.live(at).await?;
+                self.settle(at).await
+            };
+            crate::waiting::asked(&member.node, checked).await
+        });
+        let mut down = Vec::new();
+        for (at, result) in futures_util::future::join_all(asked).await.into_iter().enumerate() {
+            self.used(at, result.as_ref().err());
+            match result {
+                Ok(()) => {}
+                // It will not get better by itself, even if the others are enough.
+                Err(error) if error.kind() == ErrorKind::Misconfigured => {
+                    return Err(in_node(&self.members[at].label, &error));
+                }
+                Err(error) => down.push((at, error)),
+            }
+        }
+        if self.members.len() - down.len() >= self.majority() {
+            return Ok(());
+        }
+        let mut votes: Vec<_> =
+            self.members.iter().map(|member| (member.label.clone(), pilotman_core::Vote::Open)).collect();
+        for (at, error) in down {
+            votes[at].1 = pilotman_core::Vote::Failed(error);
+        }
+        Err(no_quorum(pilotman_core::Votes::new(self.majority(), votes)))
+    }
+
+    /// Ends all connections.
+    pub(super) async fn close(&self) {
+        self.background.idle().await;
+        for member in &self.members {
+            member.node.close();
+        }
+    }
+
+    /// Whether to leave a lock free for a moment, for programs that don't stand in our queues: where such were seen, one
+    /// time in sixteen.
+    pub(super) fn leaves_free(&self) -> bool {
+        self.foreign.load(Ordering::Relaxed) && self.random().is_multiple_of(16)
+    }
+}
+
+fn shown_run_id(live: &Live) -> String {
+    if live.run_id.is_empty() { "-".to_owned() } else { live.run_id.clone() }
+}
+
+/// The error of an attempt for which too few nodes could vote.
+pub(super) fn no_quorum(votes: pilotman_core::Votes) -> Error {
+    use pilotman_core::Vote::{Failed, SetAside};
+    let aside = votes.nodes.iter().any(|node| matches!(node.vote, SetAside));
+    let mut failed = votes.nodes.iter().filter_map(|node| match &node.vote {
+        Failed(error) => Some(error),
+        _ => None,
+    });
+    let kind =
+        match failed.clone().count() > 0 && failed.all(|error| error.kind() == ErrorKind::Misconfigured) && !aside {
+            true => ErrorKind::Misconfigured,
+            false => ErrorKind::NoQuorum,
+        };
+    let advice = match aside {
+        true => "a node that was started anew or emptied has a say again after the longest lease; start the others",
+        false => "look at the nodes that failed",
+    };
+    Error::new(kind, "too few nodes can vote").with_advice(advice).with_votes(votes).no_effect(false)
+}
