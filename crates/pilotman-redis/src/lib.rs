@@ -29,6 +29,9 @@ mod scripts;
 mod slots;
 mod waiting;
 
+#[doc = include_str!("../redlock.md")]
+pub mod redlock {}
+
 pub use backend::RedisBackend;
 pub use incident::{Incident, IncidentKind};
 pub use options::RedisNode;

@@ -31,7 +31,7 @@ mod survey;
 
 use confirm::Confirmer;
 use health::Health;
-pub(crate) use survey::{Line, Primary};
+pub(crate) use survey::{Line, Login, Primary};
 
 /// A command that a cluster can't serve at the moment is repeated after this pause.
 const MOMENT: Duration = Duration::from_millis(10);

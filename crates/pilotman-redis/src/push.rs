@@ -31,6 +31,8 @@ pub(crate) struct Mail {
     pub(crate) granted: Vec<(u64, u64)>,
     /// The lock was left free.
     pub(crate) free: bool,
+    /// The lock is ours on a node whose grants don't count.
+    pub(crate) aside: bool,
     /// Word may have been lost: ask.
     pub(crate) ask: bool,
 }
@@ -91,6 +93,8 @@ impl Pushes {
                     self.deliver(id, |mail| mail.granted.push((ticket, token)));
                 }
             }
+            // What it granted doesn't count at the moment.
+            "aside" => self.deliver(id, |mail| mail.aside = true),
             "free" => self.deliver(id, |mail| mail.free = true),
             "lost" => {
                 if let Some(on_lost) = self.on_lost.get() {

@@ -68,7 +68,7 @@ pub(super) async fn find(node: &Arc<Node>) -> Result<Reached> {
 }
 
 /// Connects to a Sentinel.
-async fn listen(
+pub(super) async fn listen(
     node: &Arc<Node>,
     sentinel: ConnectionAddr,
 ) -> Result<(MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo>)> {

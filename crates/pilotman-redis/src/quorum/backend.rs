@@ -175,7 +175,7 @@ impl Backend for RedlockBackend {
     fn abandon<'a>(&'a self, attempts: &'a [Attempt]) -> BoxFuture<'a, Vec<Result<()>>> {
         Box::pin(join_all(attempts.iter().map(|attempt| async move {
             let limit = Self::limit(lease(attempt));
-            release::everywhere(&self.quorum, attempt, Nodes::MAX, limit).await.map(drop)
+            release::everywhere(&self.quorum, attempt, (Nodes::MAX, Nodes::MAX), limit).await.map(drop)
         })))
     }
 
@@ -185,9 +185,10 @@ impl Backend for RedlockBackend {
 
     fn release<'a>(&'a self, holds: &'a [Arc<Holding>]) -> BoxFuture<'a, Vec<Result<Released>>> {
         Box::pin(join_all(holds.iter().map(|holding| async move {
+            let touched = hold_of(holding).map_or(Nodes::MAX, |hold| hold.touched());
             let stands = hold_of(holding).map_or(Nodes::MAX, |hold| hold.end());
             let limit = Self::limit(lease(&holding.attempt));
-            release::everywhere(&self.quorum, &holding.attempt, stands, limit).await
+            release::everywhere(&self.quorum, &holding.attempt, (touched, stands), limit).await
         })))
     }
 

@@ -27,7 +27,7 @@ use crate::waiting::OPERATION;
 
 /// Who has some votes but no quorum looks again after this time, and then after twice as long, and so on: others may have
 /// the rest, and the one of them who came first gets them all.
-const SETTLE: Duration = Duration::from_millis(3);
+const SETTLE: Duration = Duration::from_millis(2);
 /// A waiter asks each node this often at least, in case that word of a grant was lost.
 const REFRESH: Duration = Duration::from_secs(1);
 /// How long after the holder's end the first waiter asks; each one behind it that much later.
@@ -58,6 +58,8 @@ struct Contest<'a> {
     /// When to look again, with some votes but no quorum.
     settle_at: Option<Time>,
     settle: Duration,
+    /// So many votes there were when we looked last.
+    had: usize,
     poll: Duration,
 }
 
@@ -74,6 +76,10 @@ struct Standing {
     ask_at: Time,
     error: Option<Error>,
     failing: Option<(Time, Duration)>,
+    /// Until when, by its own clock in ms, the node may yield the lock by a question of ours that had no answer.
+    taint: u64,
+    /// The same of the question that is open.
+    yields_until: u64,
     /// Something of ours may be there.
     touched: bool,
 }
@@ -94,7 +100,8 @@ struct Answer {
     at: usize,
     number: u64,
     sent: Time,
-    reply: Result<Reply>,
+    /// With what the node's clock showed in ms.
+    reply: Result<(Reply, u64)>,
 }
 
 /// How it looks.
@@ -151,6 +158,8 @@ impl<'a> Contest<'a> {
             ask_at: now,
             error: None,
             failing: None,
+            taint: 0,
+            yields_until: 0,
             touched: false,
         };
         let lease = lease(attempt);
@@ -165,6 +174,7 @@ impl<'a> Contest<'a> {
             limit: OPERATION.min(lease / 6) * 3 / 4,
             settle_at: None,
             settle: SETTLE,
+            had: 0,
             poll: POLL_FIRST,
         })
     }
@@ -190,13 +200,18 @@ impl<'a> Contest<'a> {
             node.number += 1;
             node.asking = Some(node.number);
             node.touched = true;
-            // Until the answer says that it is still ours.
-            let yields = node.vote.take().is_some();
+            // Until the answer says that it is still ours. Without the node's clock there is no yielding, and it is asked as
+            // it would be otherwise.
+            let clock = self.quorum.members[at].clock(now);
+            node.yields_until = match node.vote.take() {
+                Some(_) => clock.map_or(0, |micros| (micros / 1000) as u64 + self.limit.as_millis() as u64),
+                None => 0,
+            };
             let place = self.ticket.map(|ticket| Place {
                 entry: self.lock.entry(at, self.attempt.id, &self.quorum.process),
                 ticket,
                 number: node.number,
-                yields,
+                yields_until: node.yields_until,
             });
             let question = Question {
                 member: self.lock.member(self.attempt.id),
@@ -227,13 +242,19 @@ impl<'a> Contest<'a> {
         node.answered = None;
         node.error = None;
         match reply {
-            Ok(Reply::Ours { token, aside }) => {
+            Ok((Reply::Ours { token, aside }, node_time)) => {
                 node.failing = None;
                 node.aside = aside;
-                node.vote = Some(Held { from: sent, token });
                 node.ask_at = sent.after(refresh);
+                if node_time > node.taint {
+                    node.vote = Some(Held { from: sent, token });
+                } else {
+                    // An earlier question may still take it away.
+                    let rest = Duration::from_millis(node.taint - node_time + 1);
+                    node.ask_at = node.ask_at.min(now.after(rest));
+                }
             }
-            Ok(Reply::Others { aside, left, place, plain, holder, position }) => {
+            Ok((Reply::Others { aside, left, place, plain, holder, position }, _)) => {
                 node.failing = None;
                 node.aside = aside;
                 if plain {
@@ -250,8 +271,11 @@ impl<'a> Contest<'a> {
                 }
                 node.answered = Some(Answered { sent, place, holder });
             }
-            Ok(Reply::Elsewhere) => node.ask_at = now.after(RETRY_FIRST),
+            Ok((Reply::Elsewhere, _)) => node.ask_at = now.after(RETRY_FIRST),
             Err(error) => {
+                if !error.has_no_effect() {
+                    node.taint = node.taint.max(node.yields_until);
+                }
                 let (since, pause) = node.failing.unwrap_or((now, RETRY_FIRST));
                 node.failing = Some((since, (pause * 2).min(RETRY_LONGEST)));
                 node.ask_at = now.after(pause);
@@ -268,13 +292,18 @@ impl<'a> Contest<'a> {
         let confirms = self.quorum.members[at].node.spec.confirm.is_some();
         let node = &mut self.nodes[at];
         if mail.ask {
+            // The connection ended, perhaps since the node was started anew: what it said before is worth nothing.
+            node.vote = None;
+            node.answered = None;
+        }
+        if mail.ask || mail.aside {
             node.ask_at = now;
         }
         let Some(answered) = &node.answered else { return };
         // A word about an earlier place of ours is of a grant that may have ended: only the place that the last answer spoke
         // of can have been granted after it.
         if let Some(&(_, token)) = mail.granted.iter().find(|(place, _)| *place == answered.place) {
-            if confirms || now >= ends(answered.sent, self.lasts) {
+            if confirms || node.taint > 0 || now >= ends(answered.sent, self.lasts) {
                 node.ask_at = now;
                 return;
             }
@@ -439,16 +468,17 @@ impl<'a> Contest<'a> {
         }
     }
 
-    /// With some votes but no quorum for a while: ask all nodes again, and offer to yield to whoever came first.
+    /// With some votes but no quorum for a while: ask all nodes again, and offer to yield to whoever came first. In vain, it
+    /// is done less and less often, until there are more votes.
     fn settle_if_due(&mut self, now: Time) {
-        if self.votes(now).next().is_none() {
-            self.settle_at = None;
-            self.settle = SETTLE;
-            return;
-        }
+        // Also those that are out of the count while they are offered.
+        let offered = |node: &Standing| node.asking.is_some() && node.yields_until > 0;
+        let have = self.nodes.iter().filter(|node| node.vote.is_some() || offered(node)).count();
+        let more = have > self.had;
+        self.had = have;
         match self.settle_at {
-            None => self.settle_at = Some(now.after(self.settle)),
-            Some(at) if now >= at => {
+            _ if have == 0 => self.settle_at = None,
+            Some(at) if !more && now >= at => {
                 self.settle = (self.settle * 2).min(self.refresh());
                 self.settle_at = Some(now.after(self.settle));
                 for node in &mut self.nodes {
@@ -458,7 +488,11 @@ impl<'a> Contest<'a> {
                     }
                 }
             }
-            Some(_) => {}
+            Some(_) if !more => {}
+            _ => {
+                self.settle = SETTLE;
+                self.settle_at = Some(now.after(SETTLE));
+            }
         }
     }
 
@@ -495,7 +529,12 @@ impl<'a> Contest<'a> {
         let summary = self.tally().nodes.into_iter().map(|node| node.vote).collect();
         let number = self.nodes.iter().map(|node| node.number).max().unwrap_or(0);
         let needed = self.lock.needed;
-        let hold = QuorumHold::new(self.attempt.id, token, needed, (counted, stands), summary, number, registry);
+        let taints = self.nodes.iter().map(|node| match node.asking {
+            Some(_) => node.taint.max(node.yields_until),
+            None => node.taint,
+        });
+        let (id, taints) = (self.attempt.id, taints.collect());
+        let hold = QuorumHold::new(id, token, needed, (counted, stands), summary, taints, number, registry);
         self.go_on_listening(&hold);
         Ok(Some(Grant {
             token: Some(token),
@@ -522,7 +561,7 @@ impl<'a> Contest<'a> {
                 hold.late(
                     answer.at,
                     match answer.reply {
-                        Ok(Reply::Ours { .. }) => Vote::Granted,
+                        Ok((Reply::Ours { .. }, _)) => Vote::Granted,
                         Ok(_) => Vote::Conflicted,
                         Err(error) => Vote::Failed(error),
                     },

@@ -18,6 +18,8 @@ pub(super) struct QuorumHold {
     pub(super) id: AttemptId,
     pub(super) token: u64,
     needed: usize,
+    /// By each node's clock, in ms: what it said before then may be undone by a question of ours that is still on its way.
+    taints: Vec<u64>,
     state: Mutex<State>,
     registry: Lost,
 }
@@ -50,6 +52,8 @@ pub(super) enum Found {
 pub(super) struct Round {
     mine: Nodes,
     gone: Nodes,
+    /// Nodes whose answer may be undone by an earlier question of ours that is still on its way.
+    tainted: Nodes,
     succeeded: bool,
 }
 
@@ -78,11 +82,12 @@ impl QuorumHold {
         needed: usize,
         (counted, stands): (Nodes, Nodes),
         votes: Vec<Vote>,
+        taints: Vec<u64>,
         number: u64,
         registry: &Lost,
     ) -> Arc<Self> {
         let state = State { counted, lost: 0, filling: 0, stands, ended: false, votes, number };
-        let hold = Arc::new(Self { id, token, needed, state: Mutex::new(state), registry: registry.clone() });
+        let hold = Arc::new(Self { id, token, needed, taints, state: Mutex::new(state), registry: registry.clone() });
         registry.holds().insert(id, Arc::downgrade(&hold));
         hold
     }
@@ -92,15 +97,20 @@ impl QuorumHold {
     }
 
     /// A node answered in a round.
-    pub(super) fn hear(&self, round: &mut Round, at: usize, found: Found) -> Standing {
+    pub(super) fn hear(&self, round: &mut Round, at: usize, found: Found, node_time: u64) -> Standing {
         let mut state = self.state();
         match found {
             Found::Mine => {
                 round.mine |= bit(at);
+                if node_time <= self.taints[at] {
+                    round.tainted |= bit(at);
+                }
                 state.votes[at] = Vote::Granted;
             }
             Found::Gone => {
                 round.gone |= bit(at);
+                // It counts again once it has been filled up and found ours.
+                state.counted &= !bit(at);
                 state.votes[at] = Vote::Conflicted;
             }
         }
@@ -108,11 +118,11 @@ impl QuorumHold {
         if count(state.counted & round.mine) >= self.needed {
             // What is ours as well, together with a quorum, is as good from now on. What was just taken is not: others may
             // have come and gone there before.
-            state.counted |= round.mine;
+            state.counted |= round.mine & !round.tainted;
             round.succeeded = true;
             return Standing::Kept;
         }
-        if count(state.counted & !round.gone) < self.needed {
+        if count(state.counted) < self.needed {
             return Standing::Lost;
         }
         Standing::Open
@@ -137,6 +147,18 @@ impl QuorumHold {
 
     pub(super) fn filled(&self, at: usize) {
         self.state().filling &= !bit(at);
+    }
+
+    /// The nodes where something of it may be.
+    pub(super) fn touched(&self) -> Nodes {
+        let state = self.state();
+        let nothing = |vote: &Vote| match vote {
+            Vote::Conflicted => true,
+            Vote::Failed(error) => error.has_no_effect(),
+            _ => false,
+        };
+        let answered = (0..state.votes.len()).filter(|at| !nothing(&state.votes[*at])).fold(0, |all, at| all | bit(at));
+        state.counted | state.stands | answered
     }
 
     /// A late answer of the acquire.
@@ -210,40 +232,44 @@ mod tests {
     fn hold(counted: &[usize], nodes: usize) -> Arc<QuorumHold> {
         let counted = counted.iter().map(|at| bit(*at)).sum();
         let votes = vec![Vote::Open; nodes];
-        QuorumHold::new(AttemptId(1), 1, nodes / 2 + 1, (counted, 0), votes, 0, &Lost::new())
+        QuorumHold::new(AttemptId(1), 1, nodes / 2 + 1, (counted, 0), votes, vec![0; nodes], 0, &Lost::new())
     }
 
     #[test]
     fn a_round_needs_a_quorum_of_those_that_voted() {
         let hold = hold(&[0, 1], 3);
         let mut round = Round::default();
-        assert_eq!(hold.hear(&mut round, 2, Found::Mine), Standing::Open);
-        assert_eq!(hold.hear(&mut round, 0, Found::Mine), Standing::Open, "2 has not voted for it");
-        assert_eq!(hold.hear(&mut round, 1, Found::Gone), Standing::Lost, "2 may have been taken after others had it");
+        assert_eq!(hold.hear(&mut round, 2, Found::Mine, 1), Standing::Open);
+        assert_eq!(hold.hear(&mut round, 0, Found::Mine, 1), Standing::Open, "2 has not voted for it");
+        assert_eq!(
+            hold.hear(&mut round, 1, Found::Gone, 1),
+            Standing::Lost,
+            "2 may have been taken after others had it"
+        );
     }
 
     #[test]
     fn what_is_ours_with_a_quorum_counts_from_then_on() {
         let hold = hold(&[0, 1], 3);
         let mut round = Round::default();
-        hold.hear(&mut round, 0, Found::Mine);
-        assert_eq!(hold.hear(&mut round, 1, Found::Mine), Standing::Kept);
+        hold.hear(&mut round, 0, Found::Mine, 1);
+        assert_eq!(hold.hear(&mut round, 1, Found::Mine, 1), Standing::Kept);
         assert_eq!(hold.begin_to_fill(&round, 2), Some(1));
         assert_eq!(hold.begin_to_fill(&round, 2), None, "once at a time");
-        assert_eq!(hold.hear(&mut round, 2, Found::Mine), Standing::Kept);
+        assert_eq!(hold.hear(&mut round, 2, Found::Mine, 1), Standing::Kept);
         let mut round = Round::default();
-        assert_eq!(hold.hear(&mut round, 1, Found::Gone), Standing::Open);
-        assert_eq!(hold.hear(&mut round, 0, Found::Mine), Standing::Open);
-        assert_eq!(hold.hear(&mut round, 2, Found::Mine), Standing::Kept);
+        assert_eq!(hold.hear(&mut round, 1, Found::Gone, 1), Standing::Open);
+        assert_eq!(hold.hear(&mut round, 0, Found::Mine, 1), Standing::Open);
+        assert_eq!(hold.hear(&mut round, 2, Found::Mine, 1), Standing::Kept);
     }
 
     #[test]
     fn nothing_is_filled_up_without_a_quorum_or_after_the_end() {
         let hold = hold(&[0, 1], 3);
         let mut round = Round::default();
-        hold.hear(&mut round, 0, Found::Mine);
+        hold.hear(&mut round, 0, Found::Mine, 1);
         assert_eq!(hold.begin_to_fill(&round, 2), None);
-        hold.hear(&mut round, 1, Found::Mine);
+        hold.hear(&mut round, 1, Found::Mine, 1);
         hold.end();
         assert_eq!(hold.begin_to_fill(&round, 2), None);
     }

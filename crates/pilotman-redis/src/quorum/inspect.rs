@@ -114,37 +114,45 @@ fn with_quorum(needed: usize, seen: impl IntoIterator<Item = (String, Holder)>) 
     found
 }
 
+/// Those who hold a lock, and how many wait for it.
+async fn holders(quorum: &Arc<Quorum>, lock: &QuorumLock) -> Result<(Vec<Holder>, Option<usize>)> {
+    let values = everywhere(quorum, lock, |family| &family.inspect, |_| vec!["0".to_owned()]).await?;
+    let (mut holds, mut waiters) = (Vec::new(), None);
+    for value in &values {
+        let seen = read(lock.kind, value).ok_or_else(|| nonsense("an inspection", value))?;
+        waiters = waiters.max(seen.waiters);
+        holds.extend(seen.holds);
+    }
+    Ok((with_quorum(lock.needed.min(values.len()), holds), waiters))
+}
+
 /// Who holds a lock.
 pub(super) async fn inspect(quorum: &Arc<Quorum>, lock: &QuorumLock, target: &Target) -> Result<Inspection> {
-    let values = everywhere(quorum, lock, |family| &family.inspect, |_| vec!["0".to_owned()]).await?;
+    let (holders, waiters) = holders(quorum, lock).await?;
     let mut inspection = Inspection::default();
     inspection.name = Some(target.name.as_str().to_owned());
     inspection.physical.clone_from(&lock.keys[0].lock);
-    let mut holds = Vec::new();
-    for value in &values {
-        let seen = read(lock.kind, value).ok_or_else(|| nonsense("an inspection", value))?;
-        inspection.waiters = inspection.waiters.max(seen.waiters);
-        holds.extend(seen.holds);
-    }
-    inspection.holders = with_quorum(lock.needed.min(values.len()), holds);
-    inspection.token = inspection.holders.iter().filter_map(|holder| holder.token).max();
+    inspection.waiters = waiters;
+    inspection.token = holders.iter().filter_map(|holder| holder.token).max();
+    inspection.holders = holders;
     Ok(inspection)
 }
 
 /// Breaks a lock on all nodes.
 pub(super) async fn force_release(quorum: &Arc<Quorum>, lock: &QuorumLock) -> Result<Vec<Holder>> {
+    // Those that it is taken from are told by the first nodes and may give it back on the others themselves.
+    let holders = holders(quorum, lock).await?.0;
     let proposed = quorum.estimate().to_string();
     let arguments = |at: usize| {
         let publish = quorum.members[at].node.publish().to_owned();
         vec![proposed.clone(), publish, lock.keys[at].channels.clone()]
     };
     let values = everywhere(quorum, lock, |family| &family.break_all, arguments).await?;
-    let mut holds = Vec::new();
     for value in &values {
         let Value::Array(broken) = value else { return Err(nonsense("a forced release", value)) };
-        for hold in broken {
-            holds.push(read_hold(lock.kind, hold).ok_or_else(|| nonsense("a forced release", value))?);
+        if broken.iter().any(|hold| read_hold(lock.kind, hold).is_none()) {
+            return Err(nonsense("a forced release", value));
         }
     }
-    Ok(with_quorum(lock.needed.min(values.len()), holds))
+    Ok(holders)
 }

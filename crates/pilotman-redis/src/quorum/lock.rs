@@ -157,6 +157,12 @@ pub(super) fn parse_reply(value: &Value) -> Option<Reply> {
     }
 }
 
+/// What the clock of a node shows, in ms since the epoch.
+pub(super) fn node_millis(seconds: &Value, micros: &Value) -> u64 {
+    let (seconds, micros) = (number(seconds).unwrap_or(0), number(micros).unwrap_or(0));
+    seconds.saturating_mul(1000).saturating_add(micros / 1000)
+}
+
 /// The server's time in an answer to an acquire.
 pub(super) fn time_in(value: &Value) -> Option<(&Value, &Value)> {
     match value {

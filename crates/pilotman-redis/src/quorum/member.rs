@@ -14,6 +14,10 @@ use crate::node::Node;
 /// A reading of a clock is the best one for so long; after that a later one is, however slowly it came.
 const FRESH: Duration = Duration::from_secs(10);
 
+/// A node that could not be connected is left alone for so long; it doubles.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(1);
+
 /// See the [module](self).
 pub(super) struct Member {
     pub(super) label: String,
@@ -29,6 +33,8 @@ struct State {
     error: Option<Error>,
     /// When the node was last told that the set is in use.
     used: Time,
+    /// Why it could not be connected, until when it is left alone, and for how long next time.
+    down: Option<(Error, Time, Duration)>,
     /// The connection that was looked at last.
     generation: u64,
     run_id: String,
@@ -56,6 +62,24 @@ impl Member {
     pub(super) fn set_aside(&self, until: Time) {
         let mut state = self.state();
         state.aside_until = state.aside_until.max(until);
+    }
+
+    /// It has a say after all.
+    pub(super) fn end_aside(&self) {
+        self.state().aside_until = Time::ZERO;
+    }
+
+    /// The error of an attempt to connect that is not worth repeating yet.
+    pub(super) fn failed_just_now(&self, now: Time) -> Option<Error> {
+        let state = self.state();
+        state.down.as_ref().filter(|(_, until, _)| now < *until).map(|(error, ..)| error.clone())
+    }
+
+    /// How an attempt to connect went.
+    pub(super) fn connected(&self, now: Time, error: Option<&Error>) {
+        let mut state = self.state();
+        let pause = state.down.as_ref().map_or(RETRY_FIRST, |(.., pause)| *pause);
+        state.down = error.map(|error| (error.clone(), now.after(pause), (pause * 2).min(RETRY_LONGEST)));
     }
 
     pub(super) fn is_aside(&self, now: Time) -> bool {

@@ -44,7 +44,10 @@ impl Gift {
         let mut arguments = vec![self.token.as_str(), &member, node.publish(), open];
         arguments.extend(entry.as_deref());
         let keys = lock.keys(at);
-        let work = node.run(&lock.family().release, lock.keys[at].slot, &keys, &arguments);
+        let work = async {
+            quorum.connected(at).await?;
+            node.run(&lock.family().release, lock.keys[at].slot, &keys, &arguments).await
+        };
         let answer = within(node, limit, work).await?;
         match answer.value {
             Value::Int(1) => Ok(true),
@@ -100,7 +103,7 @@ pub(super) fn in_background(quorum: &Arc<Quorum>, attempt: &Attempt, nodes: Node
 pub(super) async fn everywhere(
     quorum: &Arc<Quorum>,
     attempt: &Attempt,
-    stands: Nodes,
+    (touched, stands): (Nodes, Nodes),
     limit: Duration,
 ) -> Result<Released> {
     let lock: &QuorumLock = attempt.spec.prepared();
@@ -124,7 +127,7 @@ pub(super) async fn everywhere(
             }
             Err(error) => {
                 votes[gift.at].1 = Vote::Failed(error.clone());
-                if error.is_retryable() {
+                if error.is_retryable() && touched & bit(gift.at) != 0 {
                     later.push(gift);
                 }
             }
@@ -137,7 +140,7 @@ pub(super) async fn everywhere(
     if rest {
         quorum.background.run(async move {
             while let Some((gift, given)) = giving.next().await {
-                if given.is_err_and(|error| error.is_retryable()) {
+                if given.is_err_and(|error| error.is_retryable()) && touched & bit(gift.at) != 0 {
                     later.push(gift);
                 }
             }

@@ -11,6 +11,7 @@ use redis::Value;
 use tokio::sync::Notify;
 
 use super::hold::{Found, QuorumHold, Round, Standing};
+use super::lock::node_millis;
 use super::lock::{QuorumLock, lease};
 use super::release;
 use super::set::Quorum;
@@ -107,7 +108,7 @@ async fn on_node(quorum: &Arc<Quorum>, at: usize, under: &Arc<Under>, limit: Dur
     let renewals = batches.map(|batch| async move {
         let result = within(node, limit, renew_batch(quorum, at, under, batch)).await;
         match result {
-            Ok(found) => hear(quorum, at, under, batch, &found),
+            Ok((found, node_time)) => hear(quorum, at, under, batch, &found, node_time),
             Err(error) => {
                 for hold in batch.iter().filter_map(|nth| hold_of(&under.holds[*nth])) {
                     hold.miss(at, &error);
@@ -119,8 +120,8 @@ async fn on_node(quorum: &Arc<Quorum>, at: usize, under: &Arc<Under>, limit: Dur
     futures_util::future::join_all(renewals).await;
 }
 
-async fn renew_batch(quorum: &Arc<Quorum>, at: usize, under: &Under, batch: &[usize]) -> Result<Vec<Found>> {
-    let Some(first) = batch.first().map(|nth| &under.holds[*nth].attempt) else { return Ok(Vec::new()) };
+async fn renew_batch(quorum: &Arc<Quorum>, at: usize, under: &Under, batch: &[usize]) -> Result<(Vec<Found>, u64)> {
+    let Some(first) = batch.first().map(|nth| &under.holds[*nth].attempt) else { return Ok((Vec::new(), 0)) };
     let (node, family) = (&quorum.members[at].node, first.spec.prepared::<QuorumLock>().family());
     let lease = millis(lease(first)).to_string();
     let mut members = Vec::with_capacity(batch.len());
@@ -137,6 +138,7 @@ async fn renew_batch(quorum: &Arc<Quorum>, at: usize, under: &Under, batch: &[us
     let arguments: Vec<&str> = std::iter::once(lease.as_str()).chain(members.iter().map(String::as_str)).collect();
     let slot = first.spec.prepared::<QuorumLock>().keys[at].slot;
     let sent = quorum.now();
+    quorum.connected(at).await?;
     let answer = node.run(family.renew, slot, &keys, &arguments).await?;
     let Value::Array(parts) = &answer.value else { return Err(nonsense("a renewal", &answer.value)) };
     if parts.len() != batch.len() + 2 {
@@ -148,11 +150,11 @@ async fn renew_batch(quorum: &Arc<Quorum>, at: usize, under: &Under, batch: &[us
     node.read_current_clock(&parts[..2], sent);
     node.confirm(&answer.live).await?;
     let found = parts[2..].iter().map(|found| if *found == Value::Int(1) { Found::Mine } else { Found::Gone });
-    Ok(found.collect())
+    Ok((found.collect(), node_millis(&parts[0], &parts[1])))
 }
 
 /// Counts what a node said, and fills up on nodes where it isn't ours.
-fn hear(quorum: &Arc<Quorum>, at: usize, under: &Arc<Under>, batch: &[usize], found: &[Found]) {
+fn hear(quorum: &Arc<Quorum>, at: usize, under: &Arc<Under>, batch: &[usize], found: &[Found], node_time: u64) {
     let mut rounds = under.rounds();
     let mut decided = false;
     for (nth, found) in batch.iter().zip(found) {
@@ -160,7 +162,7 @@ fn hear(quorum: &Arc<Quorum>, at: usize, under: &Arc<Under>, batch: &[usize], fo
         let Some(hold) = hold_of(holding) else { continue };
         let (round, standing) = &mut rounds[*nth];
         let before = *standing;
-        let now = hold.hear(round, at, *found);
+        let now = hold.hear(round, at, *found, node_time);
         if before == Standing::Open && now != Standing::Open {
             *standing = now;
             decided = true;

@@ -1,10 +1,11 @@
 //! The nodes together: how each is asked, and who belongs to the set.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use pilotman_core::backend::Environment;
 use pilotman_core::clock::{Clock, Sleep, Time};
@@ -12,7 +13,7 @@ use pilotman_core::{Error, ErrorKind, Result};
 use redis::Value;
 
 use super::background::Background;
-use super::lock::{QuorumLock, Reply, parse_reply, time_in};
+use super::lock::{QuorumLock, Reply, node_millis, parse_reply, time_in};
 use super::member::Member;
 use super::options::{Redlock, in_node};
 use super::scripts::META;
@@ -23,8 +24,10 @@ use crate::lock::number;
 use crate::node::{Live, Node, Notice};
 use crate::waiting::within;
 
-/// Where one node has forgotten which set it belongs to and another has not, it may be that somebody is entering it just now.
-const ENTERING: Duration = Duration::from_millis(100);
+/// Where several want to open nodes that have never been used, they try again after about this time.
+const ENTERING: Duration = Duration::from_millis(50);
+/// So often somebody tries to be the one who opens nodes that have never been used.
+const CLAIMS: usize = 20;
 /// A node is told this often at most that the set is in use.
 const USED: Duration = Duration::from_secs(1);
 
@@ -40,6 +43,8 @@ pub(super) struct Quorum {
     /// Programs were seen that don't stand in our queues.
     pub(super) foreign: AtomicBool,
     settling: tokio::sync::Mutex<()>,
+    /// The longest lease that nodes are known to have agreed on, in ms.
+    agreed: AtomicU64,
 }
 
 /// What a node is asked to do.
@@ -58,14 +63,36 @@ pub(super) struct Place {
     pub(super) ticket: u64,
     /// The number of the question.
     pub(super) number: u64,
-    /// The lock is to go to whoever waits and came before us.
-    pub(super) yields: bool,
+    /// Until then, by the node's clock in ms, the lock is to go to whoever waits and came before us; 0: not at all.
+    pub(super) yields_until: u64,
+}
+
+/// How a node is looked at, or entered into the set: see `meta.lua`.
+#[derive(Debug, Clone, Copy)]
+enum How<'a> {
+    Look,
+    Open,
+    Enter { nonce: &'a str },
+    Reset,
+    Claim { nonce: &'a str, expected: &'a str },
+    Lift { nonce: &'a str },
 }
 
 /// What a node says about the set that it belongs to.
+struct Note {
+    is: Belongs,
+    /// There while the node has never been used.
+    nonce: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
 enum Belongs {
-    Ours { reset: bool },
+    ToUs,
+    /// To us, from now on in quarantine.
+    Reset,
     ToNone,
+    /// To us, but not with the nonce that was expected.
+    Changed,
 }
 
 impl Quorum {
@@ -83,6 +110,7 @@ impl Quorum {
             background: Background::default(),
             foreign: AtomicBool::new(false),
             settling: tokio::sync::Mutex::default(),
+            agreed: AtomicU64::new(0),
         })
     }
 
@@ -157,7 +185,7 @@ impl Quorum {
 
     /// Something happened to a node.
     fn noticed(self: &Arc<Self>, at: usize, notice: Notice) {
-        use IncidentKind::{ClockStepped, Disconnected, Flushed, Promoted, Restarted};
+        use IncidentKind::{ClockStepped, Disconnected, Promoted};
         let member = &self.members[at];
         match notice {
             Notice::Connected => {
@@ -181,12 +209,11 @@ impl Quorum {
                     if matches!(incident, Promoted | ClockStepped { .. }) {
                         let quorum = self.clone();
                         self.background.run(async move {
-                            if let Err(error) = quorum.enter(at, "new").await {
+                            if let Err(error) = quorum.note(at, How::Reset).await {
                                 tracing::debug!(%error, "a quarantine could not be left at its node");
                             }
                         });
                     }
-                    let _ = (Flushed, Restarted);
                 }
             }
         }
@@ -200,14 +227,14 @@ impl Quorum {
         }
     }
 
-    /// Asks a node for a lock. `limit` bounds the answer, not the connecting.
+    /// Asks a node for a lock; its answer, and what its clock showed in ms. `limit` bounds the answer, not the connecting.
     pub(super) async fn ask(
         self: &Arc<Self>,
         at: usize,
         lock: &QuorumLock,
         question: &Question,
         limit: Duration,
-    ) -> Result<Reply> {
+    ) -> Result<(Reply, u64)> {
         let asked = self.ask_once_settled(at, lock, question, limit).await;
         self.used(at, asked.as_ref().err());
         asked
@@ -219,13 +246,14 @@ impl Quorum {
         lock: &QuorumLock,
         question: &Question,
         limit: Duration,
-    ) -> Result<Reply> {
+    ) -> Result<(Reply, u64)> {
         let member = &self.members[at];
         for _ in 0..3 {
             let live = self.live(at).await?;
+            self.keep_in_use(at);
             let work = self.exchange(at, &live, lock, question);
             match within(&member.node, limit, work).await? {
-                Reply::Elsewhere => self.settle(at).await?,
+                (Reply::Elsewhere, _) => self.settle(at).await?,
                 reply => return Ok(reply),
             }
         }
@@ -234,7 +262,7 @@ impl Quorum {
             .no_effect(true))
     }
 
-    async fn exchange(&self, at: usize, live: &Live, lock: &QuorumLock, question: &Question) -> Result<Reply> {
+    async fn exchange(&self, at: usize, live: &Live, lock: &QuorumLock, question: &Question) -> Result<(Reply, u64)> {
         let member = &self.members[at];
         let node = &member.node;
         let set = self.expected(at, live);
@@ -245,23 +273,25 @@ impl Quorum {
         let numbers;
         if let Some(place) = &question.place {
             node.listen(lock.keys[at].slot, &lock.keys[at].channels).await?;
-            numbers = (place.ticket.to_string(), place.number.to_string());
-            let yields = if place.yields { "1" } else { "0" };
-            arguments.extend([place.entry.as_str(), &numbers.0, &numbers.1, yields]);
+            numbers = [place.ticket, place.number, place.yields_until].map(|number| number.to_string());
+            arguments.push(&place.entry);
+            arguments.extend(numbers.iter().map(String::as_str));
         }
         let sent = self.now();
         let answer = node.run(&lock.family().acquire, lock.keys[at].slot, &lock.keys(at), &arguments).await?;
         let reply = parse_reply(&answer.value).ok_or_else(|| nonsense("an acquire", &answer.value))?;
-        if let Some((seconds, micros)) = time_in(&answer.value)
-            && !node.spec.is_clustered()
-        {
-            member.read_clock(seconds, micros, sent);
-            node.read_clock(&answer.live.server, &[seconds.clone(), micros.clone()], sent);
+        let mut node_time = 0;
+        if let Some((seconds, micros)) = time_in(&answer.value) {
+            node_time = node_millis(seconds, micros);
+            if !node.spec.is_clustered() {
+                member.read_clock(seconds, micros, sent);
+                node.read_clock(&answer.live.server, &[seconds.clone(), micros.clone()], sent);
+            }
         }
         if matches!(reply, Reply::Ours { .. }) {
             node.confirm(&answer.live).await?;
         }
-        Ok(reply)
+        Ok((reply, node_time))
     }
 
     /// How a node's notes must begin for its scripts to work for us; empty for clusters, whose slots can't all be seen.
@@ -272,10 +302,23 @@ impl Quorum {
         }
     }
 
+    /// The connection of a node. One that could not be connected is left alone for a while.
+    pub(super) async fn connected(&self, at: usize) -> Result<Arc<Live>> {
+        let member = &self.members[at];
+        if !member.node.is_connected()
+            && let Some(error) = member.failed_just_now(self.now())
+        {
+            return Err(error);
+        }
+        let connected = member.node.live().await;
+        member.connected(self.now(), connected.as_ref().err());
+        connected
+    }
+
     /// The connection of a node that is a member in its own right.
     pub(super) async fn live(self: &Arc<Self>, at: usize) -> Result<Arc<Live>> {
         let member = &self.members[at];
-        let live = member.node.live().await?;
+        let live = self.connected(at).await?;
         if member.is_new(live.generation, &live.run_id) && member.node.spec.is_clustered() {
             self.settle(at).await?;
         }
@@ -296,28 +339,28 @@ impl Quorum {
     /// Finds out, or has it settled, that a node belongs to our set.
     async fn settle(self: &Arc<Self>, at: usize) -> Result<()> {
         let _turn = self.settling.lock().await;
-        let how = match self.enter(at, "look").await? {
-            Belongs::Ours { reset } => {
-                if reset {
-                    self.reset(at);
-                }
-                return Ok(());
-            }
-            Belongs::ToNone if !self.options.quarantine => "first",
-            Belongs::ToNone => self.how_to_enter(at).await,
-        };
-        if how == "first" {
-            let all = self.members.iter().enumerate().map(|(at, _)| self.enter(at, "first"));
-            for (member, entered) in self.members.iter().zip(futures_util::future::join_all(all).await) {
-                if let Err(error) = entered {
-                    tracing::debug!(%error, server = member.label, "a node was not entered into the set yet");
-                }
-            }
+        if self.note(at, How::Look).await?.is != Belongs::ToNone {
             return Ok(());
         }
-        if let Belongs::Ours { reset: true } = self.enter(at, how).await? {
-            self.reset(at);
+        if !self.options.quarantine {
+            return self.note(at, How::Open).await.map(drop);
         }
+        let nonce = format!("{:016x}", self.random() | 1);
+        self.note(at, How::Enter { nonce: &nonce }).await?;
+        for _ in 0..CLAIMS {
+            if !self.is_first_use(at).await {
+                break;
+            }
+            if self.lift_all(&nonce).await {
+                return Ok(());
+            }
+            // Somebody else does the same.
+            self.pause(ENTERING / 2 + Duration::from_nanos(self.random() % ENTERING.as_nanos() as u64)).await;
+            if self.note(at, How::Look).await?.nonce.is_none() {
+                return Ok(());
+            }
+        }
+        self.reset(at);
         Ok(())
     }
 
@@ -326,93 +369,136 @@ impl Quorum {
             lock.backend = "redlock",
             server = self.members[at].label,
             "it may have forgotten locks: its grants of new ones don't count for {:?}",
-            self.options.longest_lease
+            self.longest()
         );
         self.changed();
     }
 
-    /// How a node is entered that belongs to no set. If no node does, this is the first use of all, and there are no locks
-    /// that it could have forgotten.
-    async fn how_to_enter(self: &Arc<Self>, at: usize) -> &'static str {
-        for last in [false, true] {
-            let others = (0..self.members.len()).filter(|other| *other != at);
-            let mut asked: FuturesUnordered<_> = others.map(|other| self.enter(other, "look")).collect();
-            let (mut entered, mut unknown) = (false, false);
-            while let Some(belongs) = asked.next().await {
-                match belongs {
-                    Ok(Belongs::ToNone) => {}
-                    Ok(Belongs::Ours { .. }) => {
-                        entered = true;
-                        break;
-                    }
-                    Err(_) => unknown = true,
+    /// Whether none of the other nodes has ever been used, so that there are no locks that this one could have forgotten.
+    async fn is_first_use(&self, at: usize) -> bool {
+        let nonce = format!("{:016x}", self.random() | 1);
+        let others = (0..self.members.len()).filter(|other| *other != at);
+        let mut asked: FuturesUnordered<_> =
+            others.map(|other| self.note(other, How::Enter { nonce: &nonce })).collect();
+        let mut known = true;
+        while let Some(note) = asked.next().await {
+            match note {
+                Ok(note) if note.nonce.is_none() => return false,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "whether this is the first use of these nodes is not known");
+                    known = false;
                 }
             }
-            drop(asked);
-            match (entered, unknown) {
-                (false, false) => return "first",
-                (false, true) => return "new",
-                _ if last => return "new",
-                (true, _) => {}
-            }
-            // Perhaps somebody is entering all of them just now.
-            self.pause(ENTERING).await;
-            if matches!(self.enter(at, "look").await, Ok(Belongs::Ours { .. })) {
-                return "look";
-            }
         }
-        "new"
+        known
     }
 
-    /// Looks which set a node belongs to, and enters it if `how` says so.
-    async fn enter(&self, at: usize, how: &str) -> Result<Belongs> {
+    /// Ends the quarantine of all nodes, if at one moment none of them had been used: each is marked first, and only if that
+    /// has come true on all of them, opened.
+    async fn lift_all(&self, nonce: &str) -> bool {
+        let all = || 0..self.members.len();
+        let looked = join_all(all().map(|at| self.note(at, How::Look))).await;
+        let mut claims = Vec::new();
+        for (at, note) in looked.into_iter().enumerate() {
+            let Ok(Note { nonce: Some(expected), .. }) = note else { return false };
+            claims.push(async move { self.note(at, How::Claim { nonce, expected: &expected }).await });
+        }
+        let claimed = join_all(claims).await;
+        if !claimed.iter().all(|note| note.as_ref().is_ok_and(|note| note.is == Belongs::ToUs)) {
+            return false;
+        }
+        for (at, note) in join_all(all().map(|at| self.note(at, How::Lift { nonce }))).await.into_iter().enumerate() {
+            if let Err(error) = note {
+                tracing::debug!(%error, server = self.members[at].label, "a node goes on being set aside");
+            }
+        }
+        true
+    }
+
+    /// The longest lease of all who use these nodes, as far as is known.
+    fn longest(&self) -> Duration {
+        self.options.longest_lease.max(Duration::from_millis(self.agreed.load(Ordering::Relaxed)))
+    }
+
+    /// Looks which set a node belongs to, and changes it as told.
+    async fn note(&self, at: usize, how: How<'_>) -> Result<Note> {
         let member = &self.members[at];
         let node = &member.node;
+        let (word, nonce, expected) = match how {
+            How::Look => ("look", "0", "0"),
+            How::Open => ("open", "0", "0"),
+            How::Enter { nonce } => ("enter", nonce, "0"),
+            How::Reset => ("reset", "1", "0"),
+            How::Claim { nonce, expected } => ("claim", nonce, expected),
+            How::Lift { nonce } => ("lift", nonce, "0"),
+        };
         let work = async {
-            let live = node.live().await?;
+            let live = self.connected(at).await?;
             let key = format!("{}quorum", node.spec.key_format.own());
-            let longest = crate::lock::millis(self.options.longest_lease).to_string();
+            // A node that has forgotten takes what the others know.
+            let longest = if matches!(how, How::Enter { .. }) { self.longest() } else { self.options.longest_lease };
+            let longest = crate::lock::millis(longest).to_string();
             let sent = self.now();
             let slot = crate::slots::slot(&key);
             let run_id = shown_run_id(&live);
-            let answer = node.run(&META, slot, &[&key], &[&self.set, &run_id, &longest, how]).await?;
-            Ok((answer, sent))
+            let arguments = [&self.set, &run_id, &longest, word, nonce, expected];
+            Ok((node.run(&META, slot, &[&key], &arguments).await?, sent))
         };
         let limit = node.spec.connect_timeout + crate::waiting::OPERATION;
         let (answer, sent) = within(node, limit, work).await?;
         let read = || {
             let Value::Array(parts) = &answer.value else { return None };
-            let [Value::BulkString(what), aside, longest, seconds, micros] = &parts[..] else { return None };
+            let [Value::BulkString(what), aside, longest, seconds, micros, Value::BulkString(nonce)] = &parts[..]
+            else {
+                return None;
+            };
             if !node.spec.is_clustered() {
                 member.read_clock(seconds, micros, sent);
             }
-            Some((what.clone(), Duration::from_millis(number(aside)?), Duration::from_millis(number(longest)?)))
+            let nonce = String::from_utf8(nonce.clone()).ok()?;
+            Some((what.clone(), Duration::from_millis(number(aside)?), Duration::from_millis(number(longest)?), nonce))
         };
-        let (what, time, longest) = read().ok_or_else(|| nonsense("which set it belongs to", &answer.value))?;
-        match &what[..] {
-            b"ok" | b"reset" => {
-                if self.options.quarantine && !time.is_zero() {
-                    member.set_aside(sent.after(time));
-                }
-                Ok(Belongs::Ours { reset: what == b"reset" })
+        let (what, time, longest, nonce) = read().ok_or_else(|| nonsense("which set it belongs to", &answer.value))?;
+        let is = match &what[..] {
+            b"ok" => Belongs::ToUs,
+            b"reset" => Belongs::Reset,
+            b"absent" => Belongs::ToNone,
+            b"changed" => Belongs::Changed,
+            b"longer" => {
+                return Err(Error::misconfigured(format!(
+                    "the node {} has agreed on leases of {longest:?} at most, and {:?} is asked for",
+                    member.label, self.options.longest_lease
+                ))
+                .with_advice(format!(
+                    "set the longest lease to that, or stop all programs that use these nodes for {longest:?} first"
+                )));
             }
-            b"absent" => Ok(Belongs::ToNone),
-            b"longer" => Err(Error::misconfigured(format!(
-                "the node {} has agreed on leases of {longest:?} at most, and {:?} is asked for",
-                member.label, self.options.longest_lease
-            ))
-            .with_advice(format!(
-                "set the longest lease to that, or stop all programs that use these nodes for {longest:?} first"
-            ))),
-            _ => Err(Error::misconfigured(format!(
-                "the node {} is in use by another set of nodes: clients with different lists could each have a majority",
-                member.label
-            ))
-            .with_advice(format!(
-                "give all programs the same list, or the same quorum name if it is only written differently; a new list can \
-                 be used {time:?} after the last use of the old one"
-            ))),
+            _ => {
+                return Err(Error::misconfigured(format!(
+                    "the node {} is in use by another set of nodes: clients with different lists could each have a majority",
+                    member.label
+                ))
+                .with_advice(format!(
+                    "give all programs the same list, or the same quorum name if it is only written differently; a new list \
+                     can be used {time:?} after the last use of the old one"
+                )));
+            }
+        };
+        if is != Belongs::ToNone {
+            self.agreed.fetch_max(longest.as_millis() as u64, Ordering::Relaxed);
         }
+        if self.options.quarantine {
+            if is == Belongs::Reset {
+                self.reset(at);
+            }
+            match how {
+                How::Lift { .. } if is == Belongs::ToUs => member.end_aside(),
+                _ if !time.is_zero() => member.set_aside(sent.after(time)),
+                _ => {}
+            }
+        }
+        Ok(Note { is, nonce: Some(nonce).filter(|nonce| !nonce.is_empty() && nonce != "0") })
     }
 
     /// Tells a node now and then that the set is in use, while it is.
@@ -423,10 +509,8 @@ impl Quorum {
         }
         let quorum = self.clone();
         self.background.run(async move {
-            match quorum.enter(at, "look").await {
-                Ok(Belongs::Ours { reset: true }) => quorum.reset(at),
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "a node was not told that its set is in use"),
+            if let Err(error) = quorum.note(at, How::Look).await {
+                tracing::debug!(%error, "a node was not told that its set is in use");
             }
         });
     }
@@ -469,7 +553,7 @@ impl Quorum {
             crate::waiting::asked(&member.node, checked).await
         });
         let mut down = Vec::new();
-        for (at, result) in futures_util::future::join_all(asked).await.into_iter().enumerate() {
+        for (at, result) in join_all(asked).await.into_iter().enumerate() {
             self.used(at, result.as_ref().err());
             match result {
                 Ok(()) => {}

@@ -1,6 +1,7 @@
 -- Takes the lock on this node if it is free and nobody is before us; asked with an entry, stands in the queue otherwise.
 -- ARGV: SET, P, member, owner, lease in ms, publish command, permits, and to wait: entry, ticket, number of this question,
--- whether to yield to who came before
+-- until when in ms, by this node's clock, to yield to who came before: a question that comes late must not yield what is
+-- ours by a later one
 -- Answers {-1} if this is not the node that we take it for; {1, time, its micros, aside, token} if the lock is ours;
 -- {0, time, its micros, aside, ms the holder has left, place, whether the holder is another program, holder, position}.
 local member, owner, ms, publish, permits, entry = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
@@ -17,7 +18,7 @@ if entry and not token then place = stand(entry, ticket, ARGV[10], ms) end
 local blocked, its_ticket
 if redis.call('EXISTS', QUEUE) == 1 then
   blocked, its_ticket = advance(publish)
-  if token and entry and ARGV[11] == '1' and blocked and before_us(blocked, its_ticket) then
+  if token and entry and tonumber(ARGV[11]) >= NOW and blocked and before_us(blocked, its_ticket) then
     -- Neither of us has a quorum, or the other one has one and is filling it up.
     give_back(member)
     place = stand(entry, ticket, ARGV[10], ms)

@@ -75,6 +75,15 @@ local function parts(entry)
   return string.match(entry, '^([^|]*)|(.*)|([^|]*)|(%d*)$')
 end
 
+-- Whether what this node grants doesn't count at the moment, or it isn't known: META was looked at by whoever asks, and may
+-- have changed since they did.
+local function is_aside(publish)
+  local notes = redis.call('GET', META)
+  -- In a cluster there are none in each slot.
+  if not notes then return publish ~= 'SPUBLISH' end
+  return string.match(notes, '^[^|]*|[^|]*|(%d+)|') + 0 > NOW
+end
+
 -- Lets in the waiters that can come in, in their order. Returns the first who can hear of it and has to wait, and its
 -- ticket.
 local function advance(publish)
@@ -88,7 +97,8 @@ local function advance(publish)
     -- Who can't be told, because its process has died, keeps nobody out.
     if hears and not admitted then return entry, ticket end
     local token = hears and mint()
-    local word = token and 'granted ' .. string.match(member, 'pq:%x+') .. ' ' .. place .. ' ' .. token
+    local word = token and (is_aside(publish) and 'aside ' or 'granted ')
+      .. string.match(member, 'pq:%x+') .. ' ' .. place .. ' ' .. token
     if word and redis.call(publish, channel, word) > 0 then
       leave(entry)
       grant(member, owner, tonumber(ms), token)

@@ -1,32 +1,59 @@
 -- Looks which set of nodes this one belongs to, and enters it if it belongs to none.
--- ARGV: set, run id, longest lease in ms, how: look, first (nobody can have a lock yet), new (locks may be forgotten here)
--- Answers {what, ms the quarantine lasts, longest lease in ms, time, its micros}; what: ok, absent, other (it belongs to
--- another set, for so many ms still), longer (the nodes have agreed on a shorter lease), reset (the quarantine was begun).
+-- META is <set>|<run id>|<end of the quarantine in ms>|<longest lease in ms>|<last use in ms>|<nonce>. The nonce is 0 once
+-- the node has been used, or has been found to be among nodes of which none had been.
+-- ARGV: set, run id, longest lease in ms, how, nonce, expected nonce. How:
+--   look: change nothing but the last use, and what a restart brings
+--   open: enter it without a quarantine
+--   enter: enter it with a quarantine, as locks may be forgotten here, unless it has been entered
+--   reset: begin a quarantine, unless it has never been used
+--   claim: put our nonce in the place of the expected one
+--   lift: end the quarantine if our nonce is there
+-- Answers {what, ms the quarantine lasts, longest lease in ms, time, its micros, nonce}; what: ok, absent, changed (another
+-- nonce is there), other (it belongs to another set, for so many ms still), longer (the nodes have agreed on a shorter
+-- lease), reset (a quarantine was begun).
 local set, run, longest, how = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local meta = redis.call('GET', KEYS[1])
-local ends, was = 0, 'ok'
+local ends, was, nonce = 0, 'ok', ''
+
+local function answer(what, ms, lease)
+  return {what, ms, lease, time[1], time[2], nonce}
+end
+
 if meta then
-  local its_set, its_run, its_end, its_longest, seen = string.match(meta, '^([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)$')
-  if not its_set then return {'other', 0, 0, time[1], time[2]} end
+  local its_set, its_run, its_end, its_longest, seen, its_nonce =
+    string.match(meta, '^([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%x+)$')
+  if not its_set then return answer('other', 0, 0) end
   its_end, its_longest, seen = tonumber(its_end), tonumber(its_longest), tonumber(seen)
   -- While the other set is in use, or its locks can be.
   local used = math.abs(now - seen) <= its_longest + 1000
-  if its_set ~= set and used then return {'other', seen + its_longest + 1000 - now, its_longest, time[1], time[2]} end
-  if longest > its_longest and used then return {'longer', 0, its_longest, time[1], time[2]} end
+  if its_set ~= set and used then return answer('other', seen + its_longest + 1000 - now, its_longest) end
+  if longest > its_longest and used then return answer('longer', 0, its_longest) end
   if used then longest = its_longest end
   -- The clock may have been set back.
   if its_end > now then ends = math.min(its_end, now + longest) end
-  if how == 'new' or its_set == set and its_run ~= run then
+  nonce = its_set == set and its_nonce or '0'
+  if how == 'reset' and nonce == '0' or its_set == set and its_run ~= run then
     ends = now + longest
     was = 'reset'
+    nonce = '0'
+  elseif how == 'claim' or how == 'lift' then
+    if nonce == '0' or nonce ~= (how == 'claim' and ARGV[6] or ARGV[5]) then return answer('changed', 0, longest) end
+    nonce = how == 'claim' and ARGV[5] or '0'
+    if how == 'lift' then ends = 0 end
+  elseif how == 'open' then
+    nonce = '0'
+    ends = 0
   end
-elseif how == 'look' then
-  return {'absent', 0, longest, time[1], time[2]}
-elseif how == 'new' then
+elseif how == 'enter' or how == 'reset' then
   ends = now + longest
   was = 'reset'
+  nonce = ARGV[5]
+elseif how == 'open' then
+  nonce = '0'
+else
+  return answer('absent', 0, longest)
 end
-redis.call('SET', KEYS[1], string.format('%s|%s|%.0f|%.0f|%.0f', set, run, ends, longest, now))
-return {was, ends > now and ends - now or 0, longest, time[1], time[2]}
+redis.call('SET', KEYS[1], string.format('%s|%s|%.0f|%.0f|%.0f|%s', set, run, ends, longest, now, nonce))
+return answer(was, ends > now and ends - now or 0, longest)

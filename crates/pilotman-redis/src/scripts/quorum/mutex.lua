@@ -23,8 +23,9 @@ local function set_token(member, token)
   redis.call('SET', LOCK, member .. ':' .. token .. ':' .. owner, 'KEEPTTL')
 end
 
+-- Never shortens: a question may come late, after the hold was renewed for longer.
 local function extend(member, ms)
-  redis.call('PEXPIRE', LOCK, ms)
+  redis.call('PEXPIRE', LOCK, math.max(redis.call('PTTL', LOCK), ms))
 end
 
 local function give_back(member)

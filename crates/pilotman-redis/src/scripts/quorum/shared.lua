@@ -42,11 +42,13 @@ local function set_token(member, token)
   redis.call('HSET', DETAILS, member, token .. ':' .. string.match(details, '^%d+:(.*)$'))
 end
 
+-- Never shortens: a question may come late, after the hold was renewed for longer.
 local function extend(member, ms)
   -- A write that a full server allows comes first; it lets the next one pass.
   last_for(LOCK, ms)
   last_for(DETAILS, ms)
-  redis.call('ZADD', LOCK, 'XX', string.format('%.0f', NOW + ms), member)
+  local ends = math.max(redis.call('ZSCORE', LOCK, member) + 0, NOW + ms)
+  redis.call('ZADD', LOCK, 'XX', string.format('%.0f', ends), member)
 end
 
 local function give_back(member)
