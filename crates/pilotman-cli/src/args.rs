@@ -41,6 +41,11 @@ pub(crate) enum Command {
     Wait(Wait),
     /// Break a lock that somebody holds
     Release(Release),
+    /// Tell whether the backend is set up safely: what is not, and what to do about it
+    ///
+    /// It looks and changes nothing. Exit status: 0 if there is no problem (warnings and notes are none), 78 if there
+    /// is one or the backend refuses us, 69 if it can't be reached.
+    Doctor(Doctor),
     /// List the backends of this build, with what they can do
     Backends(Backends),
     /// Print a completion script for a shell
@@ -226,6 +231,17 @@ pub(crate) struct Release {
     /// Don't ask
     #[arg(short, long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Tell only what is not as it should be
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

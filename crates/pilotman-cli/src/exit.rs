@@ -42,7 +42,7 @@ Exit status:
   70      internal error
   75      not acquired: others hold the lock (changed by -E)
   76      the lock was lost or its time was up while COMMAND ran, whatever COMMAND returned
-  78      misconfigured: backend, permissions, or an option this backend doesn't have
+  78      misconfigured: backend, permissions, an option this backend doesn't have, or a problem that doctor found
   126     COMMAND can't be executed
   127     COMMAND was not found
 COMMAND may use the same numbers; --status-fd tells whose a status is.";

@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 mod args;
 mod backend;
 mod backends;
+mod doctor;
 mod duration;
 mod events;
 mod exit;
@@ -58,6 +59,7 @@ fn dispatch(cli: Cli) -> Ending {
         Command::List(args) => list::list(&args, backend),
         Command::Name(args) => physical::name(&args, backend),
         Command::Release(args) => release::release(&args, backend),
+        Command::Doctor(args) => doctor::doctor(&args, backend),
         Command::Backends(args) => backends::backends(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),

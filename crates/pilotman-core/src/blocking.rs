@@ -20,7 +20,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::backend::{Holder, Inspection};
+use crate::backend::{Finding, Holder, Inspection};
 use crate::clock::Sleep;
 use crate::engine::select::{Either, either};
 use crate::{Capabilities, Error, ErrorKind, Held, HoldState, LockOptions, LossReason, Primitive, Release, Result};
@@ -207,6 +207,15 @@ impl Locks {
     /// As [`crate::Locks::force_release`].
     pub fn force_release(&self, name: &str, primitive: Primitive) -> Result<Vec<Holder>> {
         block_on(self.0.force_release(name, primitive))
+    }
+
+    /// See [`crate::Locks::diagnose`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Locks::diagnose`].
+    pub fn diagnose(&self) -> Result<Vec<Finding>> {
+        block_on(self.0.diagnose())
     }
 
     /// See [`crate::Locks::close`].

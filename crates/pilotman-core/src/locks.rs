@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::backend::{Backend, Holder, Inspection};
+use crate::backend::{Backend, Finding, Holder, Inspection};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Wait};
 use crate::memory::MemoryBackend;
@@ -305,6 +305,28 @@ impl Locks {
         let (target, backend) = (self.target(name, primitive)?, self.engine.backend.clone());
         let broken = self.ask(async move { backend.force_release(&target).await }).await;
         broken.map_err(|error| self.about(error, name))
+    }
+
+    /// Looks whether the backend is set up safely, and tells what is not and what to do about it, the worst first. It
+    /// changes nothing. What can't be looked at, for lack of rights say, is a note among the findings.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, `NoQuorum` or `Misconfigured` if the backend can't be looked at, at all.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only looks.
+    ///
+    /// # Cost
+    ///
+    /// A connection to each server, and some tens of small requests. Not for a program's hot path.
+    pub async fn diagnose(&self) -> Result<Vec<Finding>> {
+        self.engine.check_open()?;
+        let backend = self.engine.backend.clone();
+        let mut findings = self.ask(async move { backend.diagnose().await }).await?;
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        Ok(findings)
     }
 
     /// Asks the backend something: here if it is local, on the I/O thread otherwise.

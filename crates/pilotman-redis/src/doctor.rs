@@ -74,9 +74,8 @@ pub(crate) async fn diagnose(node: &Arc<Node>) -> Result<Vec<Finding>> {
     Ok(examine(node, Part::Alone).await?.findings)
 }
 
-/// Looks at the nodes of a quorum, each with the name that people know it by, and at all of them together. An error: none
-/// can be looked at.
-#[allow(dead_code, reason = "for the backend of quorums")]
+/// Looks at the nodes of a quorum, each with the name that people know it by, and at all of them together. An error:
+/// none can be looked at.
 pub(crate) async fn diagnose_quorum(nodes: &[(String, Arc<Node>)]) -> Result<Vec<Finding>> {
     let examined = join_all(nodes.iter().map(|(_, node)| examine(node, Part::OfQuorum))).await;
     if let Some(Err(error)) = examined.first()

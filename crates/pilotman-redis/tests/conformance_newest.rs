@@ -3,5 +3,5 @@
 mod suite;
 
 fn main() -> std::process::ExitCode {
-    pilotman_conformance::main(suite::one("redis-newest"))
+    pilotman_conformance::main(suite::one("redis-newest").async_only())
 }

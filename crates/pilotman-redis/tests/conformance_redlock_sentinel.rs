@@ -4,5 +4,5 @@ mod quorum;
 
 fn main() -> std::process::ExitCode {
     let setting = quorum::Setting { name: "redlock-sentinel", nodes: 3, down: 0, sentinel: true };
-    pilotman_conformance::main(quorum::of(setting))
+    pilotman_conformance::main(quorum::of(setting).async_only())
 }

@@ -8,7 +8,10 @@ use pilotman_redis::RedisNode;
 use pilotman_testkit::servers::redis::SERVICE;
 
 fn main() -> std::process::ExitCode {
-    pilotman_conformance::main(suite::server("redis-sentinel", |place| {
-        Ok(RedisNode::sentinel(place.addresses(), SERVICE)?.wait_replicas(1, Duration::from_secs(1)))
-    }))
+    pilotman_conformance::main(
+        suite::server("redis-sentinel", |place| {
+            Ok(RedisNode::sentinel(place.addresses(), SERVICE)?.wait_replicas(1, Duration::from_secs(1)))
+        })
+        .async_only(),
+    )
 }

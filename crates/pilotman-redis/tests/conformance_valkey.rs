@@ -3,5 +3,5 @@
 mod suite;
 
 fn main() -> std::process::ExitCode {
-    pilotman_conformance::main(suite::one("valkey-newest"))
+    pilotman_conformance::main(suite::one("valkey-newest").async_only())
 }

@@ -11,7 +11,7 @@ pub(crate) fn is_in(url: &str) -> bool {
 
 /// `text` without the secrets of `url`, as they stand there or percent-decoded.
 pub(crate) fn scrub(url: &str, text: &str) -> String {
-    let secrets = secrets(url).into_iter().flat_map(|secret| [secret.to_owned(), decoded(secret)]);
+    let secrets = secrets(url).into_iter().flat_map(|secret| [decoded(&secret), secret]);
     let mut hidden: Vec<_> = secrets
         .filter(|secret| !secret.is_empty())
         .flat_map(|secret| text.match_indices(&secret).map(|(at, found)| (at, at + found.len())).collect::<Vec<_>>())
@@ -29,7 +29,31 @@ pub(crate) fn scrub(url: &str, text: &str) -> String {
     shown + &text[from..]
 }
 
-fn secrets(url: &str) -> Vec<&str> {
+fn secrets(url: &str) -> Vec<String> {
+    let mut found: Vec<String> = direct(url).into_iter().map(str::to_owned).collect();
+    // Nodes of a quorum have addresses of their own, percent-encoded; they are shown as a whole or not at all.
+    for value in values(url) {
+        let inner = secrets(&decoded(value));
+        if !inner.is_empty() {
+            found.push(value.to_owned());
+            found.extend(inner);
+        }
+    }
+    found
+}
+
+/// What stands in the query, each value without its option's name.
+fn values(url: &str) -> impl Iterator<Item = &str> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    query.split(['&', '#']).filter_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        // Any other value is an address only if it looks like one: a password may have an @ and a colon.
+        (decoded(key.trim()).eq_ignore_ascii_case("node") || decoded(value).contains("://")).then_some(value)
+    })
+}
+
+/// The secrets that stand in `url` itself.
+fn direct(url: &str) -> Vec<&str> {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     let mut found = Vec::new();
     // Passwords may hold unencoded '/', '?' and '#' in a URL that is wrong, so the last '@' counts.
@@ -50,12 +74,6 @@ fn secrets(url: &str) -> Vec<&str> {
     found.extend(url.split(',').filter(|item| plain(item)).filter_map(secret_of));
     if let Some((_, query)) = after_scheme.split_once('?') {
         found.extend(query.split(['&', '#', ';']).filter_map(secret_of));
-        // Nodes of a quorum are URLs of their own, percent-encoded.
-        found.extend(query.split('&').filter_map(|pair| {
-            let (_, value) = pair.split_once('=')?;
-            let inner = decoded(value);
-            (inner.contains("://") && is_in(&inner)).then_some(value)
-        }));
     }
     found
 }
@@ -107,7 +125,14 @@ mod tests {
             "azblob://container?account-key=hunter2",
             "azblob://container?sv=1&sig=hunter2",
             "redlock://a:hunter2@h1,b:hunter2@h2",
+            "redlock://u:hunter2@h1,h2,h3/2",
             "redlock://?node=redis%3A%2F%2Fu%3Ahunter2%40host",
+            "redlock://?node=redis://u:hunter2@host&node=h:1",
+            "redlock://?node=h:1&lease=5s&Node=redis%3A%2F%2Fh%3Fpassword%3Dhunter2",
+            "redlock://?node=h:1&node=redis%3A%2F%2Fh%3Fpassword%3Dhun%2574er2",
+            "redlock://?node=h:1&node=redis-sentinel%3A%2F%2Fh%2Fm%3Fsentinel-password%3Dhunter2",
+            "redlock://?node=h%3A1%2Cpassword%3Dhunter2&node=h:2",
+            "redlock://?node=h:1,password=hunter2",
             "redis://user:hun%74er2@host",
             "redis://user:p/a?hunter2@host",
             "redis://:hunter2@h1:1,h2:2,h3:3/0",
@@ -122,8 +147,11 @@ mod tests {
         ] {
             assert!(is_in(url), "{url}");
             let shown = scrub(url, &format!("can't parse {url}, really: {url}"));
-            assert!(!shown.contains("hunter2") && !shown.contains("hun%74er2"), "{shown}");
+            assert!(!shown.contains("hunter2") && !shown.contains("74er2"), "{shown}");
         }
+        let url = "redlock://?node=h:1&node=redis%3A%2F%2Fu%3Ahunter2%40h&lease=5s";
+        assert_eq!(scrub(url, url), "redlock://?node=h:1&node=***&lease=5s");
+        assert_eq!(scrub(url, "hunter2 is no password"), "*** is no password");
         assert_eq!(scrub("redis://u:hun%74er2@h", "bad password hunter2"), "bad password ***");
     }
 
@@ -134,6 +162,8 @@ mod tests {
             "redis://127.0.0.1:6379",
             "redis://user@host",
             "redlock://host1:1,host2:2,host3:3?lease=30s&key-format=redlock:{}",
+            "redlock://?node=redis%3A%2F%2Fu%40h%3Fpassword-file%3D%2Frun%2Fsecret&node=redis://h:1/2&node=h:3",
+            "redlock://?quorum-name=orders&node=redis-sentinel://s1,s2/mymaster",
             "postgres://host/db?password-file=/run/secrets/pg",
             "redis://u@h1:1,h2:2/3?password-env=REDIS_PASSWORD&sentinel-password-file=/run/secrets/s&key-file=/k,b",
             "127.0.0.1:6379",

@@ -87,7 +87,12 @@ fn parallelism(ctx: &Ctx) {
                 let (hold, _) = waiter.hold_within(Duration::from_secs(60));
                 let now = inside.fetch_add(1, Ordering::SeqCst) + 1;
                 most.fetch_max(now, Ordering::SeqCst);
-                std::thread::sleep(Duration::from_millis(10));
+                // The first ones stay until all ten are there, however long it takes the tenth.
+                let since = Instant::now();
+                while most.load(Ordering::SeqCst) < 10 && since.elapsed() < Duration::from_secs(10) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                std::thread::sleep(Duration::from_millis(5));
                 inside.fetch_sub(1, Ordering::SeqCst);
                 hold.release();
             });

@@ -113,8 +113,8 @@ fn clocks(nodes: &[(String, Facts)]) -> Option<Finding> {
     }
     let (apart, ahead, behind) = most?;
     let what = format!("the clock of {ahead} is {} or more ahead of that of {behind}", clock::shown(apart));
-    let advice = "have all clocks kept in step (NTP), by slewing: a step forward ends leases early, and tokens are made of \
-                  the time";
+    let advice = "have all clocks kept in step (NTP), by slewing: a step forward ends leases early, and tokens are \
+                  made of the time";
     Some(match apart {
         apart if apart > FAR_APART => Finding::problem("clock-difference", what).advice(advice),
         apart if apart > DIFFERENT => Finding::warning("clock-difference", what).advice(advice),

@@ -61,8 +61,8 @@ pub(super) fn shown(micros: i64) -> String {
     }
 }
 
-/// A lease is a span of the server's clock, so ours doesn't matter to it. But two clocks that differ are not both kept in
-/// step, and one that is not will be stepped some day.
+/// A lease is a span of the server's clock, so ours doesn't matter to it. But two clocks that differ are not both kept
+/// in step, and one that is not will be stepped some day.
 pub(super) fn against_ours(offset: Offset) -> Finding {
     let sure = (offset.ahead.saturating_abs() - offset.margin).max(0);
     let which = if offset.ahead < 0 { "behind" } else { "ahead of" };

@@ -35,7 +35,8 @@ fn eviction(limit: u64, policy: &str) -> Finding {
             Finding::problem(
                 "eviction",
                 format!(
-                    "maxmemory-policy is {policy}: when {} are used, locks are evicted{which}, and then others have them, too",
+                    "maxmemory-policy is {policy}: when {} are used, locks are evicted{which}, and others \
+                     can have them, too",
                     size(limit)
                 ),
             )

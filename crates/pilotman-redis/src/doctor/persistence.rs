@@ -53,10 +53,10 @@ fn restart(look: Look<'_>, told: &Told, aof: bool) -> Finding {
             "a crash of its machine loses the locks that the system had not written yet, of half a minute perhaps \
              (appendfsync no)"
         }
-        Loses::SinceSnapshot => "a restart loses the locks since the last snapshot: there is no append-only file",
-        Loses::Everything => "a restart loses all locks: nothing is written to disk",
+        Loses::SinceSnapshot => "a restart loses the locks since the last snapshot (there is no append-only file)",
+        Loses::Everything => "a restart loses all locks (nothing is written to disk)",
         Loses::SnapshotOrEverything => {
-            "a restart loses all locks, or those since the last snapshot: there is no append-only file"
+            "a restart loses all locks, or those since the last snapshot (there is no append-only file)"
         }
     };
     match look.part {
@@ -71,8 +71,8 @@ fn restart(look: Look<'_>, told: &Told, aof: bool) -> Finding {
                     "set appendonly yes and use wait_on_disk, or use a quorum of independent servers (redlock://)"
                 }
                 _ => {
-                    "set appendonly yes and appendfsync always (or wait_on_disk, from Redis 7.2 on), or use a quorum of \
-                     independent servers (redlock://)"
+                    "set appendonly yes and appendfsync always (or wait_on_disk, from Redis 7.2 on), or use a quorum \
+                     of independent servers (redlock://)"
                 }
             };
             Finding::warning("persistence", format!("{what}, and others can have them")).advice(advice)
@@ -119,7 +119,7 @@ mod tests {
     fn what_a_restart_loses_is_told_and_weighed() {
         let plain = RedisNode::endpoint("h").unwrap();
         for (info, settings, words) in [
-            (OFF, &[("save", "")][..], "loses all locks: nothing"),
+            (OFF, &[("save", "")][..], "loses all locks (nothing"),
             (OFF, &[("save", "3600 1")], "since the last snapshot"),
             (OFF, &[], "all locks, or those since"),
             (ON, &[("appendfsync", "everysec")], "last second"),

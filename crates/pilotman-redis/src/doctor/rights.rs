@@ -1,7 +1,7 @@
 //! Which rights this user lacks.
 //!
-//! Redis 7 tells it itself, by a function that scripts have. Where that is not to be had, each command is tried in a form
-//! that changes nothing, on a key that does not exist.
+//! Redis 7 tells it itself, by a function that scripts have. Where that is not to be had, each command is tried in a
+//! form that changes nothing, on a key that does not exist.
 
 use pilotman_core::Result;
 use pilotman_core::backend::Finding;
@@ -320,11 +320,13 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "problem: rights: the user 'job' may not run EVALSHA, PUBSUB NUMSUB; nor read and write keys that begin with \
-                 'app:'; nor use channels that begin with 'app:pilotman:'; ACL SETUSER job +evalsha +pubsub|numsub ~app:* \
-                 &app:pilotman:*",
-                "problem: commands: the server has no ZADD, or has renamed it; don't rename them, or use a newer server",
-                "note: rights: SCAN can't be used: listing locks won't work; locks don't need it; else ACL SETUSER job +scan",
+                "problem: rights: the user 'job' may not run EVALSHA, PUBSUB NUMSUB; nor read and write keys that \
+                 begin with 'app:'; nor use channels that begin with 'app:pilotman:'; ACL SETUSER job +evalsha \
+                 +pubsub|numsub ~app:* &app:pilotman:*",
+                "problem: commands: the server has no ZADD, or has renamed it; don't rename them, or use a newer \
+                 server",
+                "note: rights: SCAN can't be used: listing locks won't work; locks don't need it; \
+                 else ACL SETUSER job +scan",
                 "note: rights: whether GETSET is allowed can't be found out without changing something",
             ]
         );

@@ -92,7 +92,7 @@ fn report(all: &[(String, Result<Said, Error>)]) -> Vec<Finding> {
             Some(Ok(())) => {}
             Some(Err(why)) => findings.push(
                 Finding::problem("sentinel-quorum", format!("there would be no failover: {}", why.trim()))
-                    .advice("start the Sentinels that are missing, or take those that are gone for good off (SENTINEL RESET)")
+                    .advice("start those that are missing, or take off those that are gone for good (SENTINEL RESET)")
                     .at(server),
             ),
             None => findings.push(

@@ -1,5 +1,5 @@
-//! Ways to ask each server of a node something, for who looks at its set-up. They are apart from the connection that the
-//! locks have: what is tried out there must not disturb them, and a user who may not lock can be told why.
+//! Ways to ask each server of a node something, for who looks at its set-up. They are apart from the connection that
+//! the locks have: what is tried out there must not disturb them, and a user who may not lock can be told why.
 
 use std::sync::Arc;
 

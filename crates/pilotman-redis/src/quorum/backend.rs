@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pilotman_core::backend::{
-    Attempt, Backend, BoxFuture, Environment, Grant, Holder, Holding, Inspection, Outcome, Prepared, Released, Renewal,
-    Spec,
+    Attempt, Backend, BoxFuture, Environment, Finding, Grant, Holder, Holding, Inspection, Outcome, Prepared, Released,
+    Renewal, Spec,
 };
 use pilotman_core::random::{Random, SystemRandom};
 use pilotman_core::{
@@ -155,6 +155,12 @@ impl Backend for RedlockBackend {
 
     fn check(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.quorum.check())
+    }
+
+    fn diagnose(&self) -> BoxFuture<'_, Result<Vec<Finding>>> {
+        let nodes: Vec<_> =
+            self.quorum.members.iter().map(|member| (member.label.clone(), member.node.clone())).collect();
+        Box::pin(async move { crate::doctor::diagnose_quorum(&nodes).await })
     }
 
     fn ready(&self) -> Option<BoxFuture<'_, Result<()>>> {

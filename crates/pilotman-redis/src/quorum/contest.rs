@@ -17,7 +17,7 @@ use pilotman_core::backend::{Attempt, BoxFuture, Grant, Outcome};
 use pilotman_core::clock::{Sleep, Time};
 use pilotman_core::{Error, ErrorKind, Result, Vote, Votes};
 
-use super::hold::{Lost, Nodes, QuorumHold, bit};
+use super::hold::{Begun, Lost, Nodes, QuorumHold, bit};
 use super::lock::{QuorumLock, Reply, first_lease, lease};
 use super::set::{Place, Question, Quorum, no_quorum};
 use super::{release, tokens};
@@ -526,15 +526,18 @@ impl<'a> Contest<'a> {
         }
         let counted = votes.iter().fold(0, |nodes, (at, _)| nodes | bit(*at));
         let stands: Nodes = if self.ticket.is_some() { Nodes::MAX } else { 0 };
-        let summary = self.tally().nodes.into_iter().map(|node| node.vote).collect();
-        let number = self.nodes.iter().map(|node| node.number).max().unwrap_or(0);
-        let needed = self.lock.needed;
         let taints = self.nodes.iter().map(|node| match node.asking {
             Some(_) => node.taint.max(node.yields_until),
             None => node.taint,
         });
-        let (id, taints) = (self.attempt.id, taints.collect());
-        let hold = QuorumHold::new(id, token, needed, (counted, stands), summary, taints, number, registry);
+        let begun = Begun {
+            counted,
+            stands,
+            votes: self.tally().nodes.into_iter().map(|node| node.vote).collect(),
+            taints: taints.collect(),
+            number: self.nodes.iter().map(|node| node.number).max().unwrap_or(0),
+        };
+        let hold = QuorumHold::new(self.attempt.id, token, self.lock.needed, begun, registry);
         self.go_on_listening(&hold);
         Ok(Some(Grant {
             token: Some(token),

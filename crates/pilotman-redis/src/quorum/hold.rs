@@ -40,6 +40,18 @@ struct State {
     number: u64,
 }
 
+/// How a hold begins.
+pub(super) struct Begun {
+    /// The nodes that voted for it.
+    pub(super) counted: Nodes,
+    /// Nodes in whose queues it may stand.
+    pub(super) stands: Nodes,
+    pub(super) votes: Vec<Vote>,
+    pub(super) taints: Vec<u64>,
+    /// The number of the last question.
+    pub(super) number: u64,
+}
+
 /// How a node answered a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
@@ -76,16 +88,8 @@ pub(super) enum Standing {
 }
 
 impl QuorumHold {
-    pub(super) fn new(
-        id: AttemptId,
-        token: u64,
-        needed: usize,
-        (counted, stands): (Nodes, Nodes),
-        votes: Vec<Vote>,
-        taints: Vec<u64>,
-        number: u64,
-        registry: &Lost,
-    ) -> Arc<Self> {
+    pub(super) fn new(id: AttemptId, token: u64, needed: usize, begun: Begun, registry: &Lost) -> Arc<Self> {
+        let Begun { counted, stands, votes, taints, number } = begun;
         let state = State { counted, lost: 0, filling: 0, stands, ended: false, votes, number };
         let hold = Arc::new(Self { id, token, needed, taints, state: Mutex::new(state), registry: registry.clone() });
         registry.holds().insert(id, Arc::downgrade(&hold));
@@ -231,8 +235,8 @@ mod tests {
 
     fn hold(counted: &[usize], nodes: usize) -> Arc<QuorumHold> {
         let counted = counted.iter().map(|at| bit(*at)).sum();
-        let votes = vec![Vote::Open; nodes];
-        QuorumHold::new(AttemptId(1), 1, nodes / 2 + 1, (counted, 0), votes, vec![0; nodes], 0, &Lost::new())
+        let begun = Begun { counted, stands: 0, votes: vec![Vote::Open; nodes], taints: vec![0; nodes], number: 0 };
+        QuorumHold::new(AttemptId(1), 1, nodes / 2 + 1, begun, &Lost::new())
     }
 
     #[test]

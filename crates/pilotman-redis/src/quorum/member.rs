@@ -29,6 +29,8 @@ pub(super) struct Member {
 struct State {
     /// Until when its grants of new locks don't count.
     aside_until: Time,
+    /// The same, as long as nobody opens it.
+    unused_until: Time,
     clock: Option<Reading>,
     error: Option<Error>,
     /// When the node was last told that the set is in use.
@@ -66,7 +68,19 @@ impl Member {
 
     /// It has a say after all.
     pub(super) fn end_aside(&self) {
-        self.state().aside_until = Time::ZERO;
+        let mut state = self.state();
+        state.aside_until = Time::ZERO;
+        state.unused_until = Time::ZERO;
+    }
+
+    /// It has not been used yet, and will have no say until then unless somebody opens it.
+    pub(super) fn set_aside_unused(&self, until: Time) {
+        self.state().unused_until = until;
+    }
+
+    /// Somebody has opened it.
+    pub(super) fn end_aside_unused(&self) {
+        self.state().unused_until = Time::ZERO;
     }
 
     /// The error of an attempt to connect that is not worth repeating yet.
@@ -83,7 +97,8 @@ impl Member {
     }
 
     pub(super) fn is_aside(&self, now: Time) -> bool {
-        now < self.state().aside_until
+        let state = self.state();
+        now < state.aside_until.max(state.unused_until)
     }
 
     /// Whether this changes what is known.
@@ -148,7 +163,7 @@ impl Member {
         NodeStatus {
             node: self.label.clone(),
             is_connected: self.node.is_connected(),
-            set_aside: (now < state.aside_until).then(|| state.aside_until.since(now)),
+            set_aside: Some(state.aside_until.max(state.unused_until).since(now)).filter(|rest| !rest.is_zero()),
             error: state.error.clone(),
         }
     }

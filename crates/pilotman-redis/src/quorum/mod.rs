@@ -3,7 +3,8 @@
 // Where what lives:
 // - `options`: which nodes, and what is expected of them
 // - `backend`: the quorum as the engine sees it
-// - `set`, `member`: the nodes together, and each of them: who belongs to the set, clocks, quarantine
+// - `set`, `member`: the nodes together, and each of them: how they are asked, clocks, quarantine
+// - `entry`: who belongs to the set, as the nodes note it
 // - `lock`: one lock on all nodes: keys, how many nodes it needs, answers
 // - `contest`: an attempt, until a quorum has granted it
 // - `tokens`: one fencing token for all nodes
@@ -13,6 +14,7 @@
 mod backend;
 mod background;
 mod contest;
+mod entry;
 mod hold;
 mod inspect;
 mod lock;

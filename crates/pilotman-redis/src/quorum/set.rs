@@ -1,4 +1,4 @@
-//! The nodes together: how each is asked, and who belongs to the set.
+//! The nodes together, and how each is asked.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,24 +10,18 @@ use futures_util::stream::FuturesUnordered;
 use pilotman_core::backend::Environment;
 use pilotman_core::clock::{Clock, Sleep, Time};
 use pilotman_core::{Error, ErrorKind, Result};
-use redis::Value;
 
 use super::background::Background;
+use super::entry::How;
 use super::lock::{QuorumLock, Reply, node_millis, parse_reply, time_in};
 use super::member::Member;
 use super::options::{Redlock, in_node};
-use super::scripts::META;
 use super::status::QuorumStatus;
 use crate::failure::nonsense;
 use crate::incident::IncidentKind;
-use crate::lock::number;
 use crate::node::{Live, Node, Notice};
 use crate::waiting::within;
 
-/// Where several want to open nodes that have never been used, they try again after about this time.
-const ENTERING: Duration = Duration::from_millis(50);
-/// So often somebody tries to be the one who opens nodes that have never been used.
-const CLAIMS: usize = 20;
 /// A node is told this often at most that the set is in use.
 const USED: Duration = Duration::from_secs(1);
 
@@ -37,14 +31,14 @@ pub(super) struct Quorum {
     pub(super) members: Vec<Arc<Member>>,
     pub(super) process: String,
     /// What the nodes know this set by.
-    set: String,
+    pub(super) set: String,
     environment: OnceLock<Environment>,
     pub(super) background: Background,
     /// Programs were seen that don't stand in our queues.
     pub(super) foreign: AtomicBool,
-    settling: tokio::sync::Mutex<()>,
+    pub(super) settling: tokio::sync::Mutex<()>,
     /// The longest lease that nodes are known to have agreed on, in ms.
-    agreed: AtomicU64,
+    pub(super) agreed: AtomicU64,
 }
 
 /// What a node is asked to do.
@@ -65,34 +59,6 @@ pub(super) struct Place {
     pub(super) number: u64,
     /// Until then, by the node's clock in ms, the lock is to go to whoever waits and came before us; 0: not at all.
     pub(super) yields_until: u64,
-}
-
-/// How a node is looked at, or entered into the set: see `meta.lua`.
-#[derive(Debug, Clone, Copy)]
-enum How<'a> {
-    Look,
-    Open,
-    Enter { nonce: &'a str },
-    Reset,
-    Claim { nonce: &'a str, expected: &'a str },
-    Lift { nonce: &'a str },
-}
-
-/// What a node says about the set that it belongs to.
-struct Note {
-    is: Belongs,
-    /// There while the node has never been used.
-    nonce: Option<String>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Belongs {
-    ToUs,
-    /// To us, from now on in quarantine.
-    Reset,
-    ToNone,
-    /// To us, but not with the nonce that was expected.
-    Changed,
 }
 
 impl Quorum {
@@ -175,7 +141,7 @@ impl Quorum {
         QuorumStatus { needed: self.majority(), nodes: self.members.iter().map(|member| member.status(now)).collect() }
     }
 
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         let status = self.status();
         tracing::debug!(lock.backend = "redlock", %status, "the nodes have changed");
         if let Some(observer) = &self.options.observer {
@@ -319,7 +285,8 @@ impl Quorum {
     pub(super) async fn live(self: &Arc<Self>, at: usize) -> Result<Arc<Live>> {
         let member = &self.members[at];
         let live = self.connected(at).await?;
-        if member.is_new(live.generation, &live.run_id) && member.node.spec.is_clustered() {
+        if member.is_new(live.generation, &live.run_id) {
+            // Also tells its clock, and whether it has a say.
             self.settle(at).await?;
         }
         if live.run_id.is_empty() {
@@ -334,171 +301,6 @@ impl Quorum {
             ))
             .with_advice("name each server once")),
         }
-    }
-
-    /// Finds out, or has it settled, that a node belongs to our set.
-    async fn settle(self: &Arc<Self>, at: usize) -> Result<()> {
-        let _turn = self.settling.lock().await;
-        if self.note(at, How::Look).await?.is != Belongs::ToNone {
-            return Ok(());
-        }
-        if !self.options.quarantine {
-            return self.note(at, How::Open).await.map(drop);
-        }
-        let nonce = format!("{:016x}", self.random() | 1);
-        self.note(at, How::Enter { nonce: &nonce }).await?;
-        for _ in 0..CLAIMS {
-            if !self.is_first_use(at).await {
-                break;
-            }
-            if self.lift_all(&nonce).await {
-                return Ok(());
-            }
-            // Somebody else does the same.
-            self.pause(ENTERING / 2 + Duration::from_nanos(self.random() % ENTERING.as_nanos() as u64)).await;
-            if self.note(at, How::Look).await?.nonce.is_none() {
-                return Ok(());
-            }
-        }
-        self.reset(at);
-        Ok(())
-    }
-
-    fn reset(&self, at: usize) {
-        tracing::warn!(
-            lock.backend = "redlock",
-            server = self.members[at].label,
-            "it may have forgotten locks: its grants of new ones don't count for {:?}",
-            self.longest()
-        );
-        self.changed();
-    }
-
-    /// Whether none of the other nodes has ever been used, so that there are no locks that this one could have forgotten.
-    async fn is_first_use(&self, at: usize) -> bool {
-        let nonce = format!("{:016x}", self.random() | 1);
-        let others = (0..self.members.len()).filter(|other| *other != at);
-        let mut asked: FuturesUnordered<_> =
-            others.map(|other| self.note(other, How::Enter { nonce: &nonce })).collect();
-        let mut known = true;
-        while let Some(note) = asked.next().await {
-            match note {
-                Ok(note) if note.nonce.is_none() => return false,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "whether this is the first use of these nodes is not known");
-                    known = false;
-                }
-            }
-        }
-        known
-    }
-
-    /// Ends the quarantine of all nodes, if at one moment none of them had been used: each is marked first, and only if that
-    /// has come true on all of them, opened.
-    async fn lift_all(&self, nonce: &str) -> bool {
-        let all = || 0..self.members.len();
-        let looked = join_all(all().map(|at| self.note(at, How::Look))).await;
-        let mut claims = Vec::new();
-        for (at, note) in looked.into_iter().enumerate() {
-            let Ok(Note { nonce: Some(expected), .. }) = note else { return false };
-            claims.push(async move { self.note(at, How::Claim { nonce, expected: &expected }).await });
-        }
-        let claimed = join_all(claims).await;
-        if !claimed.iter().all(|note| note.as_ref().is_ok_and(|note| note.is == Belongs::ToUs)) {
-            return false;
-        }
-        for (at, note) in join_all(all().map(|at| self.note(at, How::Lift { nonce }))).await.into_iter().enumerate() {
-            if let Err(error) = note {
-                tracing::debug!(%error, server = self.members[at].label, "a node goes on being set aside");
-            }
-        }
-        true
-    }
-
-    /// The longest lease of all who use these nodes, as far as is known.
-    fn longest(&self) -> Duration {
-        self.options.longest_lease.max(Duration::from_millis(self.agreed.load(Ordering::Relaxed)))
-    }
-
-    /// Looks which set a node belongs to, and changes it as told.
-    async fn note(&self, at: usize, how: How<'_>) -> Result<Note> {
-        let member = &self.members[at];
-        let node = &member.node;
-        let (word, nonce, expected) = match how {
-            How::Look => ("look", "0", "0"),
-            How::Open => ("open", "0", "0"),
-            How::Enter { nonce } => ("enter", nonce, "0"),
-            How::Reset => ("reset", "1", "0"),
-            How::Claim { nonce, expected } => ("claim", nonce, expected),
-            How::Lift { nonce } => ("lift", nonce, "0"),
-        };
-        let work = async {
-            let live = self.connected(at).await?;
-            let key = format!("{}quorum", node.spec.key_format.own());
-            // A node that has forgotten takes what the others know.
-            let longest = if matches!(how, How::Enter { .. }) { self.longest() } else { self.options.longest_lease };
-            let longest = crate::lock::millis(longest).to_string();
-            let sent = self.now();
-            let slot = crate::slots::slot(&key);
-            let run_id = shown_run_id(&live);
-            let arguments = [&self.set, &run_id, &longest, word, nonce, expected];
-            Ok((node.run(&META, slot, &[&key], &arguments).await?, sent))
-        };
-        let limit = node.spec.connect_timeout + crate::waiting::OPERATION;
-        let (answer, sent) = within(node, limit, work).await?;
-        let read = || {
-            let Value::Array(parts) = &answer.value else { return None };
-            let [Value::BulkString(what), aside, longest, seconds, micros, Value::BulkString(nonce)] = &parts[..]
-            else {
-                return None;
-            };
-            if !node.spec.is_clustered() {
-                member.read_clock(seconds, micros, sent);
-            }
-            let nonce = String::from_utf8(nonce.clone()).ok()?;
-            Some((what.clone(), Duration::from_millis(number(aside)?), Duration::from_millis(number(longest)?), nonce))
-        };
-        let (what, time, longest, nonce) = read().ok_or_else(|| nonsense("which set it belongs to", &answer.value))?;
-        let is = match &what[..] {
-            b"ok" => Belongs::ToUs,
-            b"reset" => Belongs::Reset,
-            b"absent" => Belongs::ToNone,
-            b"changed" => Belongs::Changed,
-            b"longer" => {
-                return Err(Error::misconfigured(format!(
-                    "the node {} has agreed on leases of {longest:?} at most, and {:?} is asked for",
-                    member.label, self.options.longest_lease
-                ))
-                .with_advice(format!(
-                    "set the longest lease to that, or stop all programs that use these nodes for {longest:?} first"
-                )));
-            }
-            _ => {
-                return Err(Error::misconfigured(format!(
-                    "the node {} is in use by another set of nodes: clients with different lists could each have a majority",
-                    member.label
-                ))
-                .with_advice(format!(
-                    "give all programs the same list, or the same quorum name if it is only written differently; a new list \
-                     can be used {time:?} after the last use of the old one"
-                )));
-            }
-        };
-        if is != Belongs::ToNone {
-            self.agreed.fetch_max(longest.as_millis() as u64, Ordering::Relaxed);
-        }
-        if self.options.quarantine {
-            if is == Belongs::Reset {
-                self.reset(at);
-            }
-            match how {
-                How::Lift { .. } if is == Belongs::ToUs => member.end_aside(),
-                _ if !time.is_zero() => member.set_aside(sent.after(time)),
-                _ => {}
-            }
-        }
-        Ok(Note { is, nonce: Some(nonce).filter(|nonce| !nonce.is_empty() && nonce != "0") })
     }
 
     /// Tells a node now and then that the set is in use, while it is.
@@ -590,7 +392,7 @@ impl Quorum {
     }
 }
 
-fn shown_run_id(live: &Live) -> String {
+pub(super) fn shown_run_id(live: &Live) -> String {
     if live.run_id.is_empty() { "-".to_owned() } else { live.run_id.clone() }
 }
 

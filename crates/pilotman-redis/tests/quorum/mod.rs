@@ -1,13 +1,13 @@
-//! What the conformance runs on quorums share: nodes of their own, since some of them are stopped.
+//! What the conformance runs on quorums share.
 
 use std::any::Any;
 use std::time::Instant;
 use std::time::{Duration, SystemTime};
 
 use pilotman_conformance::UnderTest;
-use pilotman_core::{Locks, Primitive};
+use pilotman_core::Primitive;
 use pilotman_redis::{RedisNode, Redlock, RedlockBackend};
-use pilotman_testkit::servers::redis::{Client, Node, SERVICE};
+use pilotman_testkit::servers::redis::{Client, SERVICE};
 use pilotman_testkit::servers::{is_skipped, shared_or_skip};
 
 /// What is run on.
@@ -15,7 +15,7 @@ use pilotman_testkit::servers::{is_skipped, shared_or_skip};
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     pub(crate) nodes: usize,
-    /// So many of them are stopped before it begins.
+    /// So many of them are not there.
     pub(crate) down: usize,
     /// The last one is a primary that Sentinels name.
     pub(crate) sentinel: bool,
@@ -52,7 +52,7 @@ impl Place {
         format!("lock:{}:", self.random)
     }
 
-    fn redlock(&self, semaphores: bool) -> Redlock {
+    fn redlock(&self, down: usize) -> Redlock {
         let address = |port: &u16| format!("127.0.0.1:{port}");
         let mut nodes: Vec<_> = self.ports.iter().map(|port| RedisNode::endpoint(address(port)).unwrap()).collect();
         if !self.sentinels.is_empty() {
@@ -60,39 +60,39 @@ impl Place {
         }
         let format = format!("{}{{}}", self.prefix());
         let nodes = nodes.into_iter().map(|node| node.key_format(&format).unwrap());
-        Redlock::new(nodes).semaphores(semaphores).longest_lease(Duration::from_secs(3600))
+        // Each run has notes of its own on the nodes, so that each is the first use of all: with a node missing that is not
+        // known, and the others would have no say for a while.
+        let redlock = Redlock::new(nodes).quarantine(down == 0).semaphores(down == 0);
+        redlock.longest_lease(Duration::from_secs(3600))
     }
 }
+
+/// A port where nothing listens.
+const NOBODY: u16 = 1;
 
 /// A quorum, ready to be tested.
 pub(crate) fn of(setting: Setting) -> UnderTest {
     let Setting { name, nodes, down, sentinel } = setting;
-    if sentinel && is_skipped("redis-sentinel") {
-        println!("skipped: Sentinel is not installed here, and that is allowed");
-        std::process::exit(0);
+    for server in ["redlock", "redis-sentinel"].iter().take(1 + usize::from(sentinel)) {
+        if is_skipped(server) {
+            println!("skipped: {server} is not installed here, and that is allowed");
+            std::process::exit(0);
+        }
     }
     UnderTest::new(name, move |place| {
-        RedlockBackend::new(Place::parse(place).redlock(down == 0)).expect("these options are right")
+        RedlockBackend::new(Place::parse(place).redlock(down)).expect("these options are right")
     })
     .set_up(move || {
-        let own = if sentinel { nodes - 1 } else { nodes };
-        let mut servers: Vec<Node> = (0..own).map(|_| Node::start(&[]).expect("a node starts")).collect();
+        let servers = shared_or_skip("redlock");
         let sentinels = sentinel.then(|| shared_or_skip("redis-sentinel"));
         let random = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let ports: Vec<u16> = servers.iter().map(Node::port).collect();
-        let mut text = format!("{}-{random:x}{:x}", shown(&ports), std::process::id());
+        let mut ports: Vec<u16> = servers.ports()[..nodes - usize::from(sentinel) - down].to_vec();
+        ports.extend((0..down).map(|nth| NOBODY + nth as u16));
+        let mut place = format!("{}-{random:x}{:x}", shown(&ports), std::process::id());
         if let Some(sentinels) = &sentinels {
-            text.push_str(&format!("@{}", shown(&sentinels.ports())));
+            place.push_str(&format!("@{}", shown(&sentinels.ports())));
         }
-        // All nodes are there the first time; with one missing it might have locks that the others know nothing of.
-        let locks = Locks::new(RedlockBackend::new(Place::parse(&text).redlock(false)).unwrap());
-        let locks = pilotman_core::blocking::Locks::from(locks);
-        locks.check().expect("all nodes are up");
-        locks.close();
-        for server in servers.iter_mut().rev().take(down) {
-            server.kill().expect("a node can be stopped");
-        }
-        (text, Box::new((servers, sentinels)) as Box<dyn Any>)
+        (place, Box::new((servers, sentinels)) as Box<dyn Any>)
     })
     .lose(move |hold| {
         let place = Place::parse(hold.place);

@@ -7,6 +7,7 @@ mod common;
 mod bad_input;
 mod cluster;
 mod crashes;
+mod doctor;
 mod failover;
 mod full;
 mod hung;
