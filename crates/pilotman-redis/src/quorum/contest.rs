@@ -15,7 +15,7 @@ use futures_util::future::select_all;
 use futures_util::stream::FuturesUnordered;
 use pilotman_core::backend::{Attempt, BoxFuture, Grant, Outcome};
 use pilotman_core::clock::{Sleep, Time};
-use pilotman_core::{Error, ErrorKind, Result, Vote, Votes};
+use pilotman_core::{Error, ErrorKind, Result, Vote};
 
 use super::hold::{Begun, Lost, Nodes, QuorumHold, bit};
 use super::lock::{QuorumLock, Reply, first_lease, lease};
@@ -24,6 +24,10 @@ use super::{release, tokens};
 use crate::lock::ends;
 use crate::push::{Mail, Registered};
 use crate::waiting::OPERATION;
+
+mod look;
+
+use look::Look;
 
 /// Who has some votes but no quorum looks again after this time, and then after twice as long, and so on: others may have
 /// the rest, and the one of them who came first gets them all.
@@ -80,6 +84,8 @@ struct Standing {
     taint: u64,
     /// The same of the question that is open.
     yields_until: u64,
+    /// What its clock showed in ms, of the server that this lock is on, and when we heard of it.
+    clock: Option<(u64, Time)>,
     /// Something of ours may be there.
     touched: bool,
 }
@@ -102,18 +108,6 @@ struct Answer {
     sent: Time,
     /// With what the node's clock showed in ms.
     reply: Result<(Reply, u64)>,
-}
-
-/// How it looks.
-enum Look {
-    Won,
-    /// It can't be won for now; whether somebody else can have it.
-    Lost {
-        to_another: bool,
-    },
-    /// Too few nodes can vote.
-    Hopeless,
-    Open,
 }
 
 /// Asks all nodes once. If nobody has a quorum, who came first of those who ask gets it.
@@ -160,6 +154,7 @@ impl<'a> Contest<'a> {
             failing: None,
             taint: 0,
             yields_until: 0,
+            clock: None,
             touched: false,
         };
         let lease = lease(attempt);
@@ -200,12 +195,12 @@ impl<'a> Contest<'a> {
             node.number += 1;
             node.asking = Some(node.number);
             node.touched = true;
-            // Until the answer says that it is still ours. Without the node's clock there is no yielding, and it is asked as
-            // it would be otherwise.
-            let clock = self.quorum.members[at].clock(now);
-            node.yields_until = match node.vote.take() {
-                Some(_) => clock.map_or(0, |micros| (micros / 1000) as u64 + self.limit.as_millis() as u64),
-                None => 0,
+            // Until the answer says that it is still ours.
+            node.yields_until = match (node.vote.take(), node.clock) {
+                (Some(_), Some((shown, at))) => {
+                    shown + now.since(at).as_millis() as u64 + self.limit.as_millis() as u64
+                }
+                _ => 0,
             };
             let place = self.ticket.map(|ticket| Place {
                 entry: self.lock.entry(at, self.attempt.id, &self.quorum.process),
@@ -241,12 +236,18 @@ impl<'a> Contest<'a> {
         node.asking = None;
         node.answered = None;
         node.error = None;
+        if let Ok((_, shown @ 1..)) = reply {
+            node.clock = Some((shown, now));
+            if shown > node.taint {
+                node.taint = 0;
+            }
+        }
         match reply {
             Ok((Reply::Ours { token, aside }, node_time)) => {
                 node.failing = None;
                 node.aside = aside;
                 node.ask_at = sent.after(refresh);
-                if node_time > node.taint {
+                if node.taint == 0 {
                     node.vote = Some(Held { from: sent, token });
                 } else {
                     // An earlier question may still take it away.
@@ -314,71 +315,6 @@ impl<'a> Contest<'a> {
             let pause = if self.quorum.foreign.load(Ordering::Relaxed) { leave_free } else { Duration::ZERO };
             node.ask_at = node.ask_at.min(now.after(pause));
         }
-    }
-
-    /// The votes that count now.
-    fn votes(&self, now: Time) -> impl Iterator<Item = (usize, Held)> {
-        self.nodes.iter().enumerate().filter_map(move |(at, node)| {
-            let vote = node.vote.filter(|vote| now < ends(vote.from, self.lasts))?;
-            let counts = !node.aside && !self.quorum.members[at].is_aside(now);
-            counts.then_some((at, vote))
-        })
-    }
-
-    fn look(&self, now: Time) -> Look {
-        let needed = self.lock.needed;
-        let won = self.votes(now).count();
-        if won >= needed {
-            return Look::Won;
-        }
-        let limit = |at: usize| self.quorum.members[at].node.spec.connect_timeout;
-        let waits = self.ticket.is_some();
-        let is_bad = |at: usize, node: &Standing| {
-            node.error.as_ref().is_some_and(|error| {
-                let long = node.failing.is_some_and(|(since, _)| now.since(since) >= limit(at));
-                !waits || long || !error.is_retryable()
-            })
-        };
-        let aside = |at: usize| self.nodes[at].aside || self.quorum.members[at].is_aside(now);
-        let (mut open, mut bad) = (0, 0);
-        for (at, node) in self.nodes.iter().enumerate() {
-            if is_bad(at, node) || !waits && node.asking.is_none() && aside(at) {
-                bad += 1;
-            } else if node.asking.is_some() {
-                open += 1;
-            }
-        }
-        if self.nodes.len() - bad < needed {
-            return Look::Hopeless;
-        }
-        if won + open >= needed {
-            return Look::Open;
-        }
-        let holders = || self.nodes.iter().filter_map(|node| node.answered.as_ref()).map(|answered| &answered.holder);
-        let unknown = self.nodes.iter().filter(|node| node.vote.is_none() && node.answered.is_none()).count();
-        let to_another = holders().any(|one| {
-            // Several readers or permits: they have it.
-            one.is_empty() || holders().filter(|other| *other == one).count() + unknown >= needed
-        });
-        Look::Lost { to_another: to_another || won == 0 }
-    }
-
-    fn tally(&self) -> Votes {
-        let now = self.quorum.now();
-        let vote = |at: usize, node: &Standing| match node {
-            Standing { error: Some(error), .. } => Vote::Failed(error.clone()),
-            Standing { vote: Some(_), aside, .. } if *aside || self.quorum.members[at].is_aside(now) => Vote::SetAside,
-            Standing { vote: Some(_), .. } => Vote::Granted,
-            Standing { answered: Some(_), .. } => Vote::Conflicted,
-            _ => Vote::Open,
-        };
-        let votes =
-            self.nodes.iter().enumerate().map(|(at, node)| (self.quorum.members[at].label.clone(), vote(at, node)));
-        Votes::new(self.lock.needed, votes)
-    }
-
-    fn remember(&self) {
-        self.lock.set_refusal(self.tally());
     }
 
     async fn try_to_win(&mut self, registry: &Lost, started: Time) -> Result<Outcome> {
@@ -561,14 +497,12 @@ impl<'a> Contest<'a> {
         self.quorum.background.run(async move {
             while let Some(answer) = asked.next().await {
                 let Some(hold) = hold.upgrade() else { return };
-                hold.late(
-                    answer.at,
-                    match answer.reply {
-                        Ok((Reply::Ours { .. }, _)) => Vote::Granted,
-                        Ok(_) => Vote::Conflicted,
-                        Err(error) => Vote::Failed(error),
-                    },
-                );
+                match answer.reply {
+                    Ok((Reply::Ours { aside: true, .. }, time)) => hold.late(answer.at, Vote::SetAside, time),
+                    Ok((Reply::Ours { .. }, time)) => hold.late(answer.at, Vote::Granted, time),
+                    Ok((_, time)) => hold.late(answer.at, Vote::Conflicted, time),
+                    Err(error) => hold.late(answer.at, Vote::Failed(error), 0),
+                }
             }
         });
     }

@@ -215,12 +215,14 @@ impl Quorum {
                 self.reset(at);
             }
             match how {
-                // Never used is never forgotten; else a quarantine of our own goes on.
-                How::Lift { .. } if is == Belongs::ToUs => member.end_aside(),
+                How::Lift { .. } if is == Belongs::ToUs => member.end_aside_unused(),
                 _ if !time.is_zero() && nonce != "0" => member.set_aside_unused(sent.after(time)),
                 _ if !time.is_zero() => member.set_aside(sent.after(time)),
                 _ => member.end_aside_unused(),
             }
+        }
+        if is == Belongs::ToUs && time.is_zero() {
+            self.saw_open(at);
         }
         Ok(Note { is, is_aside: !time.is_zero(), nonce: Some(nonce).filter(|nonce| !nonce.is_empty() && nonce != "0") })
     }

@@ -165,9 +165,14 @@ impl QuorumHold {
         state.counted | state.stands | answered
     }
 
-    /// A late answer of the acquire.
-    pub(super) fn late(&self, at: usize, vote: Vote) {
-        self.state().votes[at] = vote;
+    /// A late answer to the questions of the acquire. One that grants is a vote like those that came in time: others could not
+    /// have had a quorum with it meanwhile.
+    pub(super) fn late(&self, at: usize, vote: Vote, node_time: u64) {
+        let mut state = self.state();
+        if matches!(vote, Vote::Granted) && node_time > self.taints[at] {
+            state.counted |= bit(at);
+        }
+        state.votes[at] = vote;
     }
 
     /// In whose queues it may stand.

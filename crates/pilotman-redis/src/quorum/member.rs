@@ -66,13 +66,6 @@ impl Member {
         state.aside_until = state.aside_until.max(until);
     }
 
-    /// It has a say after all.
-    pub(super) fn end_aside(&self) {
-        let mut state = self.state();
-        state.aside_until = Time::ZERO;
-        state.unused_until = Time::ZERO;
-    }
-
     /// It has not been used yet, and will have no say until then unless somebody opens it.
     pub(super) fn set_aside_unused(&self, until: Time) {
         self.state().unused_until = until;

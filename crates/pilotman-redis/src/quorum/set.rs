@@ -36,6 +36,9 @@ pub(super) struct Quorum {
     pub(super) background: Background,
     /// Programs were seen that don't stand in our queues.
     pub(super) foreign: AtomicBool,
+    /// Nodes that were seen to have a say, as bits, and since when that is a majority.
+    open: AtomicU64,
+    open_since: AtomicU64,
     pub(super) settling: tokio::sync::Mutex<()>,
     /// The longest lease that nodes are known to have agreed on, in ms.
     pub(super) agreed: AtomicU64,
@@ -75,6 +78,8 @@ impl Quorum {
             environment: OnceLock::new(),
             background: Background::default(),
             foreign: AtomicBool::new(false),
+            open: AtomicU64::new(0),
+            open_since: AtomicU64::new(Time::NEVER.as_nanos()),
             settling: tokio::sync::Mutex::default(),
             agreed: AtomicU64::new(0),
         })
@@ -121,6 +126,26 @@ impl Quorum {
     pub(super) async fn pause(&self, time: Duration) {
         if let Ok(clock) = self.clock() {
             Sleep::new(clock, time).await;
+        }
+    }
+
+    /// A node was seen to have a say.
+    pub(super) fn saw_open(&self, at: usize) {
+        if self.open.load(Ordering::Relaxed) & (1 << at) != 0 {
+            return;
+        }
+        let open = self.open.fetch_or(1 << at, Ordering::AcqRel) | 1 << at;
+        if open.count_ones() as usize >= self.majority() {
+            self.open_since.fetch_min(self.now().as_nanos(), Ordering::AcqRel);
+        }
+    }
+
+    /// From when on votes count: since a majority of the nodes is known to have a say. Before that somebody may just have
+    /// opened nodes that had never been used, of which one had voted for us and forgotten it again.
+    pub(super) fn votes_count_from(&self) -> Time {
+        match self.options.quarantine {
+            true => Time::from_nanos(self.open_since.load(Ordering::Acquire)),
+            false => Time::ZERO,
         }
     }
 
@@ -193,7 +218,7 @@ impl Quorum {
         }
     }
 
-    /// Asks a node for a lock; its answer, and what its clock showed in ms. `limit` bounds the answer, not the connecting.
+    /// Asks a node for a lock; its answer, and what its clock showed in ms. `limit` bounds it.
     pub(super) async fn ask(
         self: &Arc<Self>,
         at: usize,
@@ -201,24 +226,17 @@ impl Quorum {
         question: &Question,
         limit: Duration,
     ) -> Result<(Reply, u64)> {
-        let asked = self.ask_once_settled(at, lock, question, limit).await;
+        // Connecting goes on behind it.
+        let asked = within(&self.members[at].node, limit, self.ask_settled(at, lock, question)).await;
         self.used(at, asked.as_ref().err());
         asked
     }
 
-    async fn ask_once_settled(
-        self: &Arc<Self>,
-        at: usize,
-        lock: &QuorumLock,
-        question: &Question,
-        limit: Duration,
-    ) -> Result<(Reply, u64)> {
-        let member = &self.members[at];
+    async fn ask_settled(self: &Arc<Self>, at: usize, lock: &QuorumLock, question: &Question) -> Result<(Reply, u64)> {
         for _ in 0..3 {
             let live = self.live(at).await?;
             self.keep_in_use(at);
-            let work = self.exchange(at, &live, lock, question);
-            match within(&member.node, limit, work).await? {
+            match self.exchange(at, &live, lock, question).await? {
                 (Reply::Elsewhere, _) => self.settle(at).await?,
                 reply => return Ok(reply),
             }
@@ -253,6 +271,9 @@ impl Quorum {
                 member.read_clock(seconds, micros, sent);
                 node.read_clock(&answer.live.server, &[seconds.clone(), micros.clone()], sent);
             }
+        }
+        if matches!(reply, Reply::Ours { aside: false, .. } | Reply::Others { aside: false, .. }) {
+            self.saw_open(at);
         }
         if matches!(reply, Reply::Ours { .. }) {
             node.confirm(&answer.live).await?;

@@ -1,6 +1,6 @@
 -- Looks which set of nodes this one belongs to, and enters it if it belongs to none.
--- META is <set>|<run id>|<end of the quarantine in ms>|<longest lease in ms>|<last use in ms>|<nonce>. The nonce is 0 once
--- the node has been used, or has been found to be among nodes of which none had been.
+-- META is <set>|<run id>|<end of the quarantine in ms>|<longest lease in ms>|<last use in ms>|<nonce>. The nonce counts while
+-- the quarantine runs in which the node was entered; it is 0 once that was lifted.
 -- ARGV: set, run id, longest lease in ms, how, nonce, expected nonce. How:
 --   look: change nothing but the last use, and what a restart brings
 --   open: enter it without a quarantine
@@ -33,7 +33,8 @@ if meta then
   if used then longest = its_longest end
   -- The clock may have been set back.
   if its_end > now then ends = math.min(its_end, now + longest) end
-  nonce = its_set == set and its_nonce or '0'
+  -- What has had a say has been used.
+  nonce = its_set == set and its_end > now and its_nonce or '0'
   if how == 'reset' and nonce == '0' or its_set == set and its_run ~= run then
     ends = now + longest
     was = 'reset'
