@@ -121,3 +121,24 @@ fn a_reader_that_leaves_early_is_no_error() {
     let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
     assert_eq!((err(&output).as_str(), out(&output).as_str()), ("", "0\n"));
 }
+
+#[test]
+fn doctor_looks_whether_files_can_be_locked() {
+    let place = Place::new();
+    let output = place.run(&["doctor"]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert_eq!(out(&output), "fine     use\n         it can be reached and used\nall is well\n");
+    assert_eq!(out(&place.run(&["doctor", "-q"])), "");
+    let told = json(&out(&place.run(&["doctor", "--json"])));
+    assert_eq!((&told["backend"], &told["worst"]), (&"file".into(), &"fine".into()), "{told}");
+    let finding = &told["findings"][0];
+    assert_eq!((&finding["severity"], &finding["about"]), (&"fine".into(), &"use".into()), "{told}");
+    assert!(finding["node"].is_null() && finding["advice"].is_null(), "{told}");
+    assert_eq!(lock_files(&place.path("locks")), 0, "it has left something");
+
+    let file = place.write("no-directory", "");
+    let output = bare(&["--backend", &format!("file://{}", file.display()), "doctor"]).output().unwrap();
+    assert_eq!(code(&output), 78, "{output:?}");
+    assert_eq!(out(&output), "");
+    assert!(err(&output).contains("no-directory"), "{output:?}");
+}

@@ -156,6 +156,7 @@ fn a_server_that_is_down_is_69() {
         &["run", "-w", "20s", "x", "--", "echo", "ran"],
         &["status", "x"],
         &["list"],
+        &["doctor"],
         &["wait", "x"],
         &["release", "--force", "--yes", "x"],
     ] {
@@ -255,4 +256,35 @@ fn secrets_are_used_and_never_shown() {
         assert_eq!(code(&output), 78, "{output:?}");
         assert!(!err(&output).contains("hunter3"), "{output:?}");
     }
+}
+
+#[test]
+fn doctor_tells_what_is_wrong_and_how_to_put_it_right() {
+    if pilotman_testkit::servers::is_skipped("redis") {
+        return;
+    }
+    let server = Node::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]).unwrap();
+    let doctor = |arguments: &[&str]| on(&server.url(), &[&["doctor"], arguments].concat()).output().unwrap();
+    let address = format!("127.0.0.1:{}", server.port());
+    let output = doctor(&[]);
+    assert_eq!(code(&output), 78, "{output:?}");
+    let text = out(&output);
+    assert!(
+        text.starts_with(&format!("problem  {address}  eviction\n         maxmemory-policy is allkeys-lru")),
+        "{text}"
+    );
+    assert!(text.contains("\n         -> CONFIG SET maxmemory-policy noeviction"), "{text}");
+    assert!(text.contains("\nfine     ") && text.contains("\n1 problem, 1 warning"), "{text}");
+    let quiet = out(&doctor(&["-q"]));
+    assert!(quiet.contains("problem ") && !quiet.contains("fine "), "{quiet}");
+
+    server.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).unwrap();
+    let output = doctor(&["--json"]);
+    assert_eq!(code(&output), 0, "a warning is no problem: {output:?}");
+    let told: Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!((&told["backend"], &told["worst"]), (&"redis".into(), &"warning".into()), "{told}");
+    let first = &told["findings"][0];
+    assert_eq!((&first["severity"], &first["about"]), (&"warning".into(), &"persistence".into()), "{told}");
+    assert_eq!(first["node"], address.as_str());
+    assert!(first["advice"].as_str().unwrap().contains("append"), "{told}");
 }

@@ -132,6 +132,14 @@ impl Error {
         Arc::make_mut(&mut self.0)
     }
 
+    /// Says which part of a whole the error concerns: one node of several, say. It stands before the message.
+    #[must_use]
+    pub fn with_part(mut self, part: &str) -> Self {
+        let message = format!("{part}: {}", self.0.message);
+        self.edit().message = message.into();
+        self
+    }
+
     /// Names the lock that the error concerns, unless one is named already. Long names are cut in the message.
     #[must_use]
     pub fn with_lock(mut self, lock: &str) -> Self {

@@ -117,7 +117,7 @@ impl fmt::Display for Votes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} nodes granted it, {} needed", self.granted(), self.nodes.len(), self.needed)?;
         for (at, NodeVote { node, vote }) in self.nodes.iter().enumerate() {
-            write!(f, "{} {node}: {vote}", if at == 0 { " (" } else { "; " })?;
+            write!(f, "{}{node}: {vote}", if at == 0 { " (" } else { "; " })?;
         }
         if self.nodes.is_empty() { Ok(()) } else { f.write_str(")") }
     }

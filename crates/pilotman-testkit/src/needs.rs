@@ -58,6 +58,10 @@ pub struct BackendNeeds {
 /// `flock(1)`, the program that the file backend is compared with and must exclude.
 const FLOCK: Program = Program { command: "flock", package: Package::Debian("util-linux"), also_in: &[] };
 
+/// Wall clocks of servers that tests set.
+pub(crate) const FAKETIME: Program =
+    Program { command: "faketime", package: Package::Debian("faketime"), also_in: &[] };
+
 /// Every backend with what its tests need.
 pub const BACKENDS: &[BackendNeeds] = &[
     BackendNeeds { backend: "memory", crates: &["pilotman-core", "pilotman-conformance"], programs: &[], servers: &[] },
@@ -70,12 +74,18 @@ pub const BACKENDS: &[BackendNeeds] = &[
     BackendNeeds {
         backend: "redis",
         crates: &["pilotman-redis", "pilotman", "pilotman-cli"],
-        programs: &[],
+        programs: if cfg!(target_os = "linux") { &[FAKETIME] } else { &[] },
         servers: if cfg!(target_os = "linux") {
-            &["redis", "redis-tls", "redis-sentinel", "redis-cluster", "redis-newest", "valkey-newest"]
+            &["redis", "redis-tls", "redis-sentinel", "redis-cluster", "redis-newest", "valkey-newest", "redlock"]
         } else {
             &[]
         },
+    },
+    BackendNeeds {
+        backend: "redlock",
+        crates: &["pilotman-redis", "pilotman", "pilotman-cli"],
+        programs: if cfg!(target_os = "linux") { &[FAKETIME] } else { &[] },
+        servers: if cfg!(target_os = "linux") { &["redis", "redis-sentinel", "redlock"] } else { &[] },
     },
 ];
 

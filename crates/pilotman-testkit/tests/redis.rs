@@ -223,6 +223,27 @@ fn a_cluster_grows_and_a_replica_takes_over() {
 }
 
 #[test]
+fn a_clock_is_set_while_the_server_runs() {
+    let mut node = Node::start_with_clock(&[]).unwrap();
+    let seconds = |node: &Node| node.cli(&["TIME"]).unwrap().items()[0].integer().unwrap();
+    let ours = || i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+    assert!((seconds(&node) - ours()).abs() <= 2);
+    node.cli(&["SET", "key", "value", "PX", "60000"]).unwrap();
+    let up = node.info("uptime_in_seconds").unwrap();
+    node.step_clock(120).unwrap();
+    assert!((seconds(&node) - ours() - 120).abs() <= 2);
+    assert_eq!(node.cli(&["GET", "key"]).unwrap(), Reply::Nil, "its time is over");
+    assert!(node.info("uptime_in_seconds").unwrap() >= up);
+    node.cli(&["SET", "key", "value", "PX", "60000"]).unwrap();
+    node.step_clock(-240).unwrap();
+    assert!((seconds(&node) - ours() + 120).abs() <= 2);
+    assert!(node.cli(&["PTTL", "key"]).unwrap().integer().unwrap() > 200_000);
+    node.restart().unwrap();
+    assert!((seconds(&node) - ours() + 120).abs() <= 2, "it stays as it is");
+    assert!(Node::start(&[]).unwrap().step_clock(1).is_err());
+}
+
+#[test]
 fn the_newest_servers_are_newer() {
     for (name, field, oldest) in [("redis-newest", "redis_version:", 8), ("valkey-newest", "valkey_version:", 8)] {
         if servers::is_skipped(name) {

@@ -7,6 +7,7 @@ use crate::query::Query;
 use crate::{connection_string, percent};
 
 /// A backend address, taken apart.
+#[derive(Clone)]
 pub(crate) struct Address {
     /// The URL, with the first host only.
     pub(crate) url: Url,

@@ -97,6 +97,14 @@ impl Builder {
         self
     }
 
+    /// Uses locks on a quorum of independent Redis nodes.
+    #[cfg(feature = "redis")]
+    pub fn use_redlock(mut self, redlock: pilotman_redis::Redlock) -> Self {
+        let backend = pilotman_redis::RedlockBackend::new(redlock);
+        self.backends.push(backend.map(|backend| Arc::new(backend) as _));
+        self
+    }
+
     /// The lease of locks that name none. Default: the backend's.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.options.lease = Some(lease);

@@ -18,8 +18,8 @@ pub const BACKEND_VARIABLE: &str = "PILOTMAN_BACKEND";
 pub struct Locks(pilotman_core::Locks);
 
 impl Locks {
-    /// Locks on the backend of a URL, such as `file:///var/lib/myjob/locks`, `redis://:password@10.0.0.5/2?lease=10s` or
-    /// `memory://`. The [crate's page](crate) lists the schemes and their options.
+    /// Locks on the backend of a URL, such as `file:///var/lib/myjob/locks`, `redis://:password@10.0.0.5/2?lease=10s`,
+    /// `redlock://10.0.0.1,10.0.0.2,10.0.0.3` or `memory://`. The [crate's page](crate) lists the schemes and their options.
     ///
     /// Redis can also be named as .NET programs do it: by a bare `127.0.0.1:6379`, or by a connection string of
     /// StackExchange.Redis, such as `contoso.redis.cache.windows.net:6380,password=…,ssl=True,abortConnect=False`.

@@ -7,7 +7,11 @@ use url::Url;
 
 use crate::duration::parse_duration;
 
+/// The one option that may be given several times: a node of a quorum.
+const NODE: &str = "node";
+
 /// The options of one URL, from which the backend takes what it knows.
+#[derive(Clone)]
 pub(crate) struct Query {
     left: Vec<(String, String)>,
     known: Vec<&'static str>,
@@ -23,7 +27,7 @@ impl Query {
     /// The options, each with its value.
     pub(crate) fn of(left: Vec<(String, String)>) -> Result<Self> {
         for (at, (name, _)) in left.iter().enumerate() {
-            if left[..at].iter().any(|(earlier, _)| earlier == name) {
+            if name != NODE && left[..at].iter().any(|(earlier, _)| earlier == name) {
                 return Err(Error::misconfigured(format!("{} is given twice", shown(name))));
             }
         }
@@ -34,7 +38,24 @@ impl Query {
     pub(crate) fn take(&mut self, name: &'static str) -> Option<String> {
         self.known.push(name);
         let at = self.left.iter().position(|(given, _)| given == name)?;
-        Some(self.left.swap_remove(at).1)
+        // The nodes keep their order.
+        Some(self.left.remove(at).1)
+    }
+
+    /// Takes all nodes, in their order.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    pub(crate) fn take_nodes(&mut self) -> Vec<String> {
+        self.known.push(NODE);
+        let (nodes, others) = std::mem::take(&mut self.left).into_iter().partition(|(name, _)| name == NODE);
+        self.left = others;
+        let nodes: Vec<(String, String)> = nodes;
+        nodes.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// An option that nobody took, as errors show it.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    pub(crate) fn first_left(&self) -> Option<String> {
+        self.left.first().map(|(name, _)| shown(name))
     }
 
     /// Takes an option and reads it; `expected` says what it should look like.

@@ -156,10 +156,69 @@ fn bad_addresses_of_redis_are_clear_errors_without_secrets() {
     }
 }
 
+#[cfg(feature = "redis")]
+#[test]
+fn bad_addresses_of_quorums_are_clear_errors_without_secrets() {
+    let bad = [
+        ("redlock://", "names no host and no node"),
+        ("redlock://?lease=1s", "names no host and no node"),
+        ("redlock://a,,b", "has no host"),
+        ("redlock://a,b:s3cret", "has a port that is no number"),
+        ("redlock://a,b,a:6379", "the nodes a:6379 and a:6379 are the same"),
+        ("redlock://u:s3cret@a,u:s3cret@b", "more than one @"),
+        ("redlock://s3cret@a,b,c", "a user name but no password"),
+        ("redlock://a,b,c/s3cret", "the database is not a number"),
+        ("redlock://a,b,c/1/s3cret", "as in redlock://host/3"),
+        ("redlock://a,b,c?server-name=s3cret", "TLS, which is off here"),
+        ("redlock://a,b,c?pasword=s3cret", "the option 'pasword' is not known here; the options are"),
+        ("redlock://a,b,c?sentinel-password=s3cret", "the option 'sentinel-password' is not known here"),
+        ("redlock://a,b,c?quarantine=s3cret", "'quarantine' must be true or false"),
+        ("redlock://a,b,c?semaphores=s3cret", "'semaphores' must be true or false"),
+        ("redlock://a,b,c?longest-lease=s3cret", "'longest-lease' must be a duration"),
+        ("redlock://a,b,c?longest-lease=1ms", "the longest lease, 1ms, is outside"),
+        ("redlock://a,b,c?quorum-name=s3cret%20x", "the name of a quorum"),
+        ("redlock://a,b,c?lease=2m", "a lease of 120s is outside"),
+        ("redlock://a,b,c?connect-timeout=0", "would never connect"),
+        ("redlock://a?quarantine=1&quarantine=0", "'quarantine' is given twice"),
+        ("redis://a?quarantine=1", "the option 'quarantine' is not known here"),
+        ("redis://a?node=b&node=s3cret", "the option 'node' is not known here"),
+        ("redlock://a,b?node=redis://:s3cret@c", "hosts beside its nodes"),
+        ("redlock:///3?node=redis://:s3cret@c", "a path beside its nodes"),
+        ("redlock://:s3cret@?node=redis://c", "can't be read"),
+        ("redlocks://?node=rediss://:s3cret@c", "rediss:// for the nodes with TLS"),
+        ("redlock://?node=c:1&key-format=s3cret", "the option 'key-format' is none of the quorum's own"),
+        ("redlock://?node=c:1&password=s3cret", "the option 'password' is none of the quorum's own"),
+        ("redlock://?node=c:1&S3cret=1", "an option of the URL is none of the quorum's own"),
+        ("redlock://?node=", "node 1 of the quorum: this backend address is not a URL"),
+        ("redlock://?node=c:1&node=s3cret", "node 2 of the quorum: this backend address is not a URL"),
+        ("redlock://?node=redlock://:s3cret@c,d", "node 1 of the quorum: its URL is not one of a Redis"),
+        ("redlock://?node=redlock%3A%2F%2F%3Fnode%3Ds3cret", "its URL is not one of a Redis"),
+        ("redlock://?node=file:///s3cret", "its URL is not one of a Redis"),
+        ("redlock://?node=memory://", "the URLs of nodes begin with redis://"),
+        ("redlock://?node=gopher://s3cret", "its URL is not one of a Redis"),
+        ("redlock://?node=c:1&node=redis://u:s3/cret@h", "node 2 of the quorum: this redis:// URL can't be read"),
+        ("redlock://?node=c:1&node=redis://h/s3cret", "node 2 of the quorum: the database is not a number"),
+        ("redlock://?node=redis://h?lease%3D1s", "write them beside node="),
+        ("redlock://?node=redis://h?quarantine%3D1", "node 1 of the quorum: the option 'quarantine' is not known"),
+        ("redlock://?node=redis://h?node%3Ds3cret", "node 1 of the quorum: the option 'node' is not known"),
+        ("redlock://?node=h:1,password=s3cret,colour=blue", "node 1 of the quorum: an option of this connection"),
+        ("redlock://?node=c:1&node=redis://c:1/2", "the nodes c:1 and c:1 are the same"),
+        ("redlock://?node=c:1&node=redis-cluster://d/1", "database 0 only"),
+    ];
+    for (address, part) in bad {
+        let error = Locks::open(address).map(|_| address).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Misconfigured | ErrorKind::Unsupported), "{address}: {error}");
+        assert!(error.has_no_effect() && !error.is_retryable(), "{address}");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(part), "{address}: {text}");
+        assert!(!text.to_lowercase().contains("s3cret"), "{address}: {text}");
+    }
+}
+
 #[cfg(not(feature = "redis"))]
 #[test]
 fn a_backend_that_is_not_built_names_its_feature() {
-    for address in ["redis://:s3cret@h", "127.0.0.1:6379", "h,password=s3cret"] {
+    for address in ["redis://:s3cret@h", "redlock://:s3cret@h,i,j", "127.0.0.1:6379", "h,password=s3cret"] {
         let error = Locks::open(address).unwrap_err().to_string();
         assert!(error.contains("enable the feature 'redis'") && !error.contains("s3cret"), "{error}");
     }
@@ -173,6 +232,24 @@ fn redis_is_set_up_with_types_too() {
     assert_eq!((locks.backend_kind(), locks.default_options().lease), ("redis", Some(Duration::from_secs(5))));
     assert!(Locks::builder().use_redis(node()).use_redis(node()).build().is_err());
     assert!(Locks::builder().use_redis(node().connect_timeout(Duration::ZERO)).build().is_err());
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_quorum_is_set_up_with_types_too() {
+    use pilotman::redis::{RedisNode, Redlock};
+
+    let nodes = || ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|host| RedisNode::endpoint(host).unwrap());
+    let quorum = || Redlock::new(nodes());
+    let locks = Locks::builder().use_redlock(quorum().semaphores(true)).build().unwrap();
+    assert_eq!(locks.backend_kind(), "redlock");
+    assert!(locks.capabilities().semaphore);
+    assert!(!Locks::open("redlock://10.0.0.1,10.0.0.2,10.0.0.3").unwrap().capabilities().semaphore);
+    let long = quorum().longest_lease(Duration::from_secs(120));
+    assert!(Locks::builder().use_redlock(long).lease(Duration::from_secs(90)).build().is_ok());
+    assert!(Locks::builder().use_redlock(quorum()).lease(Duration::from_secs(90)).build().is_err());
+    assert!(Locks::builder().use_redlock(Redlock::new([])).build().is_err());
+    assert!(Locks::builder().use_redlock(quorum()).use_redis(nodes()[0].clone()).build().is_err());
 }
 
 #[test]

@@ -5,6 +5,15 @@ use std::time::Duration;
 use pilotman::{Locks, parse_duration, show_duration};
 use proptest::prelude::*;
 
+/// Percent-encoded, every byte that is no letter or digit.
+fn encoded(text: &str) -> String {
+    let one = |byte: u8| match byte.is_ascii_alphanumeric() {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
@@ -17,7 +26,7 @@ proptest! {
     fn anything_after_a_known_scheme_gets_an_answer_without_its_secrets(
         scheme in prop_oneof![
             Just("memory"), Just("file"), Just("S"), Just("redis"), Just("rediss"), Just("redis-sentinel"),
-            Just("redis-cluster"), Just("redis+unix"),
+            Just("redis-cluster"), Just("redis+unix"), Just("redlock"), Just("redlocks"),
         ],
         before in "[a-z0-9:@/?&=%.,#+\\[\\]-]{0,20}",
         option in prop_oneof![Just(""), Just("password="), Just("?password="), Just("?db="), Just("?password-file=/")],
@@ -27,6 +36,45 @@ proptest! {
         let url = format!("{scheme}://{before}{option}QZXJ{after}");
         if let Err(error) = Locks::open(&url) {
             prop_assert!(!format!("{error} {error:?}").contains("QZXJ"), "{error}");
+        }
+    }
+
+    #[test]
+    fn any_node_of_a_quorum_gets_an_answer_without_its_secrets(
+        scheme in prop_oneof![
+            Just("redis://"), Just("rediss://"), Just("redis-sentinel://"), Just("redlock://"), Just("file://"), Just(""),
+        ],
+        before in "[a-z0-9:@/?=%.,\\[\\]-]{0,12}",
+        option in prop_oneof![Just(":"), Just("password="), Just("?password="), Just("?node="), Just(",password=")],
+        after in "[a-z0-9:@/?&=%.,-]{0,12}",
+        encode in any::<bool>(),
+    ) {
+        let node = format!("{scheme}{before}{option}QZXJ{after}");
+        let node = if encode { encoded(&node) } else { node };
+        let url = format!("redlock://?node=h:1&node={node}");
+        if let Err(error) = Locks::open(&url) {
+            prop_assert!(!format!("{error} {error:?}").contains("QZXJ"), "{url}: {error}");
+        }
+    }
+
+    /// Whatever a URL of one Redis says, a quorum takes as a node, and refuses what is refused there.
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_node_is_read_as_the_url_by_itself(
+        scheme in prop_oneof![Just("redis"), Just("rediss"), Just("redis-cluster")],
+        password in "[ -~]{0,8}",
+        host in "[a-z0-9.]{1,6}",
+        port in 0..3_u16,
+        db in prop_oneof![Just(""), Just("/0"), Just("/7"), Just("/x")],
+        option in prop_oneof![Just(""), Just("?prefix=app:"), Just("?db=1"), Just("?wait-replicas=1"), Just("?x=1")],
+    ) {
+        let url = format!("{scheme}://:{}@{host}:{port}{db}{option}", encoded(&password));
+        let alone = Locks::open(&url);
+        let in_quorum = Locks::open(&format!("redlock://?node={}", encoded(&url)));
+        prop_assert_eq!(alone.is_ok(), in_quorum.is_ok(), "{}: {:?} {:?}", url, alone.err(), in_quorum.err());
+        if let (Ok(alone), Ok(in_quorum)) = (alone, in_quorum) {
+            let key = |locks: Locks| locks.physical_name("a", pilotman::Primitive::Mutex).unwrap();
+            prop_assert_eq!(key(alone), key(in_quorum));
         }
     }
 

@@ -89,3 +89,60 @@ async fn a_server_that_is_down_is_unavailable() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.is_retryable() && error.has_no_effect(), "{error:?}");
 }
+
+/// Percent-encoded, every byte that is no letter or digit.
+fn encoded(url: &str) -> String {
+    let one = |byte: u8| match byte.is_ascii_alphanumeric() {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    url.bytes().map(one).collect()
+}
+
+/// Three nodes of a quorum, one of which has a password and a key format of its own.
+#[tokio::test]
+async fn a_quorum_is_an_address_away() {
+    if pilotman_testkit::servers::is_skipped("redis") {
+        return;
+    }
+    let mut nodes: Vec<Node> = (0..3).map(|_| Node::start(&[]).unwrap()).collect();
+    nodes[2].cli(&["ACL", "SETUSER", "job", "on", ">p+w/d @%", "~*", "&*", "+@all"]).unwrap();
+    let ports: Vec<u16> = nodes.iter().map(Node::port).collect();
+    let hosts = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",");
+    let alike = format!("redlock://{hosts}?lease=5s&key-format=jobs:{{}}&longest-lease=20s&quorum-name=facade");
+    let by_node = [
+        format!("redis://127.0.0.1:{}?key-format=jobs:{{}}", ports[0]),
+        format!("redis://127.0.0.1:{}?prefix=jobs:", ports[1]),
+        format!("redis://job:p+w%2Fd%20%40%25@127.0.0.1:{}?prefix=jobs:", ports[2]),
+    ];
+    let by_node = by_node.map(|url| format!("node={}", encoded(&url))).join("&");
+    let by_node = format!("redlock://?{by_node}&longest-lease=20s&quorum-name=facade");
+    let locks = Locks::connect(&alike).await.unwrap();
+    locks.check().await.unwrap();
+    let other = Locks::connect(&by_node).await.unwrap();
+    other.check().await.unwrap();
+    let who = nodes[2].cli(&["CLIENT", "LIST"]).unwrap().to_string();
+    assert!(who.contains("user=job"), "{who}");
+
+    let guard = locks.mutex("invoice:42").acquire().await.unwrap();
+    assert!(guard.remaining().unwrap() <= Duration::from_secs(5));
+    for node in &nodes {
+        assert_eq!(node.cli(&["EXISTS", "jobs:invoice:42"]).unwrap().integer(), Some(1));
+    }
+    assert!(other.mutex("invoice:42").try_acquire().await.unwrap().is_none());
+    let token = guard.token().unwrap();
+    guard.release().await.unwrap();
+
+    // One may be away, two not.
+    nodes[0].kill().unwrap();
+    let guard = other.mutex("invoice:42").acquire().await.unwrap();
+    assert!(guard.token().unwrap() > token);
+    guard.release().await.unwrap();
+    nodes[1].kill().unwrap();
+    let error = other.mutex("invoice:42").acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoQuorum, "{error}");
+    assert!(error.is_retryable() && error.votes().is_some(), "{error:?}");
+    assert!(!format!("{error:?}").contains("p+w/d"), "{error:?}");
+    locks.close().await;
+    other.close().await;
+}

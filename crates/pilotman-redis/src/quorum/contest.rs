@@ -6,7 +6,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ struct Contest<'a> {
     /// When to look again, with some votes but no quorum.
     settle_at: Option<Time>,
     settle: Duration,
+    /// No further question is to be sent.
+    over: Arc<AtomicBool>,
     /// So many votes there were when we looked last.
     had: usize,
     poll: Duration,
@@ -169,6 +171,7 @@ impl<'a> Contest<'a> {
             limit: OPERATION.min(lease / 6) * 3 / 4,
             settle_at: None,
             settle: SETTLE,
+            over: Arc::default(),
             had: 0,
             poll: POLL_FIRST,
         })
@@ -214,6 +217,7 @@ impl<'a> Contest<'a> {
                 token,
                 permits: self.lock.permits(),
                 place,
+                over: self.over.clone(),
             };
             let (quorum, attempt, number) = (self.quorum.clone(), self.attempt.clone(), node.number);
             let limit = quorum.members[at].node.spec.response_timeout.map_or(self.limit, |set| set.min(self.limit));
@@ -229,6 +233,7 @@ impl<'a> Contest<'a> {
         let refresh = self.refresh();
         let longest_poll = self.attempt.spec.options.retry.unwrap_or(POLL_LONGEST).max(Duration::from_millis(1));
         let random = self.quorum.random();
+        let quarantine = self.quorum.options.quarantine;
         let node = &mut self.nodes[at];
         if node.asking != Some(number) {
             return;
@@ -245,7 +250,7 @@ impl<'a> Contest<'a> {
         match reply {
             Ok((Reply::Ours { token, aside }, node_time)) => {
                 node.failing = None;
-                node.aside = aside;
+                node.aside = aside && quarantine;
                 node.ask_at = sent.after(refresh);
                 if node.taint == 0 {
                     node.vote = Some(Held { from: sent, token });
@@ -257,7 +262,7 @@ impl<'a> Contest<'a> {
             }
             Ok((Reply::Others { aside, left, place, plain, holder, position }, _)) => {
                 node.failing = None;
-                node.aside = aside;
+                node.aside = aside && quarantine;
                 if plain {
                     self.quorum.foreign.store(true, Ordering::Relaxed);
                     // Decorrelated jitter.
@@ -486,11 +491,8 @@ impl<'a> Contest<'a> {
     /// The answers that are still to come go on filling up the hold: what was sent is done in any case, and before anything
     /// that is sent later.
     fn go_on_listening(&mut self, hold: &Arc<QuorumHold>) {
-        let connected = |at: usize| self.quorum.members[at].node.is_connected();
-        let open = self.nodes.iter().enumerate().any(|(at, node)| node.asking.is_some() && connected(at));
-        let unsent = self.nodes.iter().enumerate().any(|(at, node)| node.asking.is_some() && !connected(at));
-        // What was not sent yet must not be sent any more.
-        if !open || unsent {
+        self.over.store(true, Ordering::Release);
+        if self.asked.is_empty() {
             return;
         }
         let (mut asked, hold) = (std::mem::take(&mut self.asked), Arc::downgrade(hold));
@@ -510,6 +512,7 @@ impl<'a> Contest<'a> {
     /// Gives back what the nodes may have granted, and our places.
     fn give_back(&mut self) {
         // What was sent is done before anything that is sent now.
+        self.over.store(true, Ordering::Release);
         self.asked.clear();
         let stood = self.ticket.is_some();
         let mut nodes: Nodes = 0;

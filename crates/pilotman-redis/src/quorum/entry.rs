@@ -26,7 +26,6 @@ const OPENING: Duration = Duration::from_secs(4);
 #[derive(Debug, Clone, Copy)]
 pub(super) enum How<'a> {
     Look,
-    Open,
     Enter { nonce: &'a str },
     Reset,
     Claim { nonce: &'a str, expected: &'a str },
@@ -59,9 +58,6 @@ impl Quorum {
         let note = self.note(at, How::Look).await?;
         if note.is != Belongs::ToNone && note.nonce.is_none() {
             return Ok(());
-        }
-        if !self.options.quarantine {
-            return self.note(at, How::Open).await.map(drop);
         }
         let nonce = format!("{:016x}", self.random() | 1);
         self.note(at, How::Enter { nonce: &nonce }).await?;
@@ -148,13 +144,14 @@ impl Quorum {
         let member = &self.members[at];
         let node = &member.node;
         let (word, nonce, expected) = match how {
+            How::Look if !self.options.quarantine => ("open", "0", "0"),
             How::Look => ("look", "0", "0"),
-            How::Open => ("open", "0", "0"),
             How::Enter { nonce } => ("enter", nonce, "0"),
             How::Reset => ("reset", "1", "0"),
             How::Claim { nonce, expected } => ("claim", nonce, expected),
             How::Lift { nonce } => ("lift", nonce, "0"),
         };
+        let deviation = self.deviation(at);
         // Connecting has a limit of its own.
         let live = self.connected(at).await?;
         let work = async {
@@ -165,7 +162,11 @@ impl Quorum {
             let sent = self.now();
             let slot = crate::slots::slot(&key);
             let run_id = shown_run_id(&live);
-            let arguments = [&self.set, &run_id, &longest, word, nonce, expected];
+            let (off, error) = match deviation {
+                Some((off, error)) => (off.to_string(), error.to_string()),
+                None => (String::new(), String::new()),
+            };
+            let arguments = [&self.set, &run_id, &longest, word, nonce, expected, &off, &error];
             Ok((node.run(&META, slot, &[&key], &arguments).await?, sent))
         };
         let (answer, sent) = within(node, OPERATION, work).await?;
@@ -189,18 +190,17 @@ impl Quorum {
             b"changed" => Belongs::Changed,
             b"longer" => {
                 return Err(Error::misconfigured(format!(
-                    "the node {} has agreed on leases of {longest:?} at most, and {:?} is asked for",
-                    member.label, self.options.longest_lease
+                    "it has agreed on leases of {longest:?} at most, and {:?} is asked for",
+                    self.options.longest_lease
                 ))
                 .with_advice(format!(
                     "set the longest lease to that, or stop all programs that use these nodes for {longest:?} first"
                 )));
             }
             _ => {
-                return Err(Error::misconfigured(format!(
-                    "the node {} is in use by another set of nodes: clients with different lists could each have a majority",
-                    member.label
-                ))
+                return Err(Error::misconfigured(
+                    "it is in use by another set of nodes: clients with different lists could each have a majority",
+                )
                 .with_advice(format!(
                     "give all programs the same list, or the same quorum name if it is only written differently; a new list \
                      can be used {time:?} after the last use of the old one"
@@ -220,6 +220,9 @@ impl Quorum {
                 _ if !time.is_zero() => member.set_aside(sent.after(time)),
                 _ => member.end_aside_unused(),
             }
+        }
+        if deviation.is_some() && is != Belongs::ToNone {
+            member.checked();
         }
         if is == Belongs::ToUs && time.is_zero() {
             self.saw_open(at);

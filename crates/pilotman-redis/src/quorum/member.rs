@@ -40,6 +40,8 @@ struct State {
     /// The connection that was looked at last.
     generation: u64,
     run_id: String,
+    is_checked: bool,
+    refusal: Option<(Error, Time)>,
 }
 
 /// A node's clock at a moment of ours.
@@ -121,8 +123,13 @@ impl Member {
 
     /// What its clock shows now, in microseconds since the epoch.
     pub(super) fn clock(&self, now: Time) -> Option<i128> {
+        self.reading(now).map(|(micros, _)| micros)
+    }
+
+    /// The same, and by how much that may be wrong.
+    pub(super) fn reading(&self, now: Time) -> Option<(i128, Duration)> {
         let reading = self.state().clock?;
-        Some(reading.micros + now.since(reading.at).as_micros() as i128)
+        Some((reading.micros + now.since(reading.at).as_micros() as i128, reading.took / 2))
     }
 
     /// Whether it is time to tell the node that the set is in use.
@@ -135,15 +142,35 @@ impl Member {
         due
     }
 
-    /// Whether this connection is a new one.
-    pub(super) fn is_new(&self, generation: u64, run_id: &str) -> bool {
+    /// Whether this connection was looked at, and the node found to be a member.
+    pub(super) fn is_settled(&self, generation: u64) -> bool {
+        self.state().generation == generation
+    }
+
+    pub(super) fn settled(&self, generation: u64, run_id: &str) {
         let mut state = self.state();
-        if state.generation == generation {
-            return false;
-        }
         state.generation = generation;
+        state.is_checked = false;
         run_id.clone_into(&mut state.run_id);
-        true
+    }
+
+    /// Why the node is no member of ours, if that was found out just now.
+    pub(super) fn refusal(&self, now: Time) -> Option<Error> {
+        let state = self.state();
+        state.refusal.as_ref().filter(|(_, until)| now < *until).map(|(error, _)| error.clone())
+    }
+
+    pub(super) fn refuse(&self, now: Time, error: &Error) {
+        self.state().refusal = Some((error.clone(), now.after(RETRY_LONGEST)));
+    }
+
+    /// Whether its clock was compared with what is noted of it.
+    pub(super) fn is_checked(&self) -> bool {
+        self.node.spec.is_clustered() || self.state().is_checked
+    }
+
+    pub(super) fn checked(&self) {
+        self.state().is_checked = true;
     }
 
     /// The run id of its server, if it is known.

@@ -149,8 +149,7 @@ fn is_plain(byte: u8) -> bool {
 
 /// An error of one node.
 pub(super) fn in_node(label: &str, error: &Error) -> Error {
-    let named = Error::new(error.kind(), format!("the node {label}"));
-    named.with_source(error.clone()).retryable(error.is_retryable()).no_effect(error.has_no_effect())
+    error.clone().with_part(&format!("the node {label}"))
 }
 
 impl fmt::Debug for Redlock {

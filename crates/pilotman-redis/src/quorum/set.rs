@@ -52,6 +52,8 @@ pub(super) struct Question {
     pub(super) token: u64,
     pub(super) permits: String,
     pub(super) place: Option<Place>,
+    /// The answer is no longer wanted: what has not been sent must not be, since it would come after the release.
+    pub(super) over: Arc<AtomicBool>,
 }
 
 /// A place in the queue that is asked for.
@@ -147,6 +149,19 @@ impl Quorum {
             true => Time::from_nanos(self.open_since.load(Ordering::Acquire)),
             false => Time::ZERO,
         }
+    }
+
+    /// By how many ms a node's clock is off from the middle of all, and by how much that may be wrong; if enough are known.
+    pub(super) fn deviation(&self, at: usize) -> Option<(i128, u128)> {
+        let now = self.now();
+        let mut readings: Vec<_> = self.members.iter().filter_map(|member| member.reading(now)).collect();
+        if readings.len() < self.majority() {
+            return None;
+        }
+        readings.sort_unstable();
+        let (middle, error) = readings[(readings.len() - 1) / 2];
+        let (its, its_error) = self.members[at].reading(now)?;
+        Some(((its - middle) / 1000, (error + its_error).as_millis() + 1))
     }
 
     /// What the nodes' clocks show now in the middle, in microseconds: a number that all clients agree on, but for the
@@ -261,6 +276,9 @@ impl Quorum {
             arguments.push(&place.entry);
             arguments.extend(numbers.iter().map(String::as_str));
         }
+        if question.over.load(Ordering::Acquire) {
+            return Err(Error::unavailable("it was not asked in time").no_effect(true));
+        }
         let sent = self.now();
         let answer = node.run(&lock.family().acquire, lock.keys[at].slot, &lock.keys(at), &arguments).await?;
         let reply = parse_reply(&answer.value).ok_or_else(|| nonsense("an acquire", &answer.value))?;
@@ -306,9 +324,22 @@ impl Quorum {
     pub(super) async fn live(self: &Arc<Self>, at: usize) -> Result<Arc<Live>> {
         let member = &self.members[at];
         let live = self.connected(at).await?;
-        if member.is_new(live.generation, &live.run_id) {
+        if let Some(refusal) = member.refusal(self.now()) {
+            return Err(refusal);
+        }
+        if !member.is_settled(live.generation) {
             // Also tells its clock, and whether it has a say.
-            self.settle(at).await?;
+            let settled = self.settle(at).await;
+            if let Err(error) = &settled
+                && error.kind() == ErrorKind::Misconfigured
+            {
+                member.refuse(self.now(), error);
+            }
+            settled?;
+            member.settled(live.generation, &live.run_id);
+        }
+        if !member.is_checked() && self.deviation(at).is_some() {
+            self.note(at, How::Look).await?;
         }
         if live.run_id.is_empty() {
             return Ok(live);

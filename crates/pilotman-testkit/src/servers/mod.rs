@@ -34,6 +34,8 @@ pub const SERVERS: &[ServerKind] = &[
     redis::NEWEST,
     #[cfg(unix)]
     redis::VALKEY,
+    #[cfg(unix)]
+    redis::QUORUM,
 ];
 
 /// A kind of server: what it takes, and how to start a throw-away one.

@@ -13,6 +13,8 @@ pub(crate) mod file;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(feature = "redis")]
+pub(crate) mod redlock;
 
 /// Makes a backend of an address.
 pub(crate) type Open = fn(&mut Address) -> Result<Arc<dyn Backend>>;
@@ -69,6 +71,17 @@ pub(crate) const ALL: &[Scheme] = &[
         several_hosts: true,
         #[cfg(feature = "redis")]
         open: Some(redis::open),
+        #[cfg(not(feature = "redis"))]
+        open: None,
+    },
+    Scheme {
+        kind: "redlock",
+        schemes: &["redlock", "redlocks"],
+        example: "redlock://10.0.0.1,10.0.0.2,10.0.0.3",
+        feature: "redis",
+        several_hosts: true,
+        #[cfg(feature = "redis")]
+        open: Some(redlock::open),
         #[cfg(not(feature = "redis"))]
         open: None,
     },

@@ -24,10 +24,20 @@ pub(crate) fn open(address: &mut Address) -> Result<Arc<dyn Backend>> {
 }
 
 /// What an address says about one Redis.
-fn node(address: &mut Address) -> Result<RedisNode> {
-    let (mut node, path_db) = topology(address)?;
-    let (username, password) = (address.username()?, address.password()?);
+pub(super) fn node(address: &mut Address) -> Result<RedisNode> {
+    let (node, path_db) = topology(address)?;
     let is_tls = address.url.scheme().starts_with("rediss");
+    with_options(node, address, path_db, is_tls)
+}
+
+/// The node with everything that an address says besides where it is.
+pub(super) fn with_options(
+    mut node: RedisNode,
+    address: &mut Address,
+    path_db: Option<String>,
+    is_tls: bool,
+) -> Result<RedisNode> {
+    let (username, password) = (address.username()?, address.password()?);
     let query = &mut address.query;
     // The key is the name under all these rules, so there is nothing to choose.
     query.take_names("names")?;
@@ -94,11 +104,16 @@ fn topology(address: &mut Address) -> Result<(RedisNode, Option<String>)> {
         "redis-cluster" | "rediss-cluster" => RedisNode::cluster(hosts)?,
         _ => RedisNode::endpoints(hosts)?,
     };
+    Ok((node, database(&scheme, path)?))
+}
+
+/// What a path ends with.
+pub(super) fn database(scheme: &str, mut path: impl Iterator<Item = String>) -> Result<Option<String>> {
     let db = path.next();
     match path.next() {
         Some(_) => Err(Error::misconfigured(format!("this {scheme}:// URL has too long a path"))
-            .with_advice("it ends with the number of the database, as in redis://host/3")),
-        None => Ok((node, db)),
+            .with_advice(format!("it ends with the number of the database, as in {scheme}://host/3"))),
+        None => Ok(db),
     }
 }
 

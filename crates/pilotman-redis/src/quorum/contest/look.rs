@@ -24,7 +24,8 @@ impl Contest<'_> {
         let since = self.quorum.votes_count_from();
         self.nodes.iter().enumerate().filter_map(move |(at, node)| {
             let vote = node.vote.filter(|vote| now < ends(vote.from, self.lasts) && vote.from >= since)?;
-            let counts = !node.aside && !self.quorum.members[at].is_aside(now);
+            let member = &self.quorum.members[at];
+            let counts = !node.aside && !member.is_aside(now) && member.is_checked();
             counts.then_some((at, vote))
         })
     }

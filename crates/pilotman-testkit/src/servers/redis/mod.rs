@@ -1,6 +1,7 @@
 //! Redis and Valkey in all their arrangements, each as a URL for the tests that only use it and as a type for those that
 //! break it.
 
+mod clock;
 mod cluster;
 mod node;
 mod replicated;
@@ -68,6 +69,22 @@ pub(super) const VALKEY: ServerKind = ServerKind {
     about: "Valkey 8.1, one node",
     programs: &[NEWEST_VALKEY],
     start: |scratch| start_node(scratch, &NEWEST_VALKEY),
+};
+
+pub(super) const QUORUM: ServerKind = ServerKind {
+    name: "redlock",
+    about: "Redis 7.0, five independent nodes",
+    programs: &[REDIS],
+    start: |scratch| {
+        let mut started = Started { urls: Vec::new(), processes: Vec::new() };
+        for number in 0..5 {
+            let directory = scratch.path().join(number.to_string());
+            let node = Node::launch(Setup::new(scratch.program(&REDIS)?), &directory, None)?;
+            started.urls.push(node.url());
+            started.processes.push(node.into_process());
+        }
+        Ok(started)
+    },
 };
 
 fn start_one(scratch: &Scratch) -> io::Result<Started> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::clock::Clock;
 use super::resp::{Client, Reply};
 use crate::net;
 use crate::process::Process;
@@ -33,11 +34,13 @@ pub(super) struct Setup {
     pub(super) tls: bool,
     /// What administration logs in with.
     pub(super) password: Option<&'static str>,
+    /// A clock that can be set, instead of the system's.
+    pub(super) clock: Option<Clock>,
 }
 
 impl Setup {
     pub(super) fn new(program: PathBuf) -> Self {
-        Self { program, extra: Vec::new(), sentinel: None, cluster: false, tls: false, password: None }
+        Self { program, extra: Vec::new(), sentinel: None, cluster: false, tls: false, password: None, clock: None }
     }
 
     pub(super) fn args<S: Into<OsString>>(mut self, extra: impl IntoIterator<Item = S>) -> Self {
@@ -68,6 +71,18 @@ impl Node {
     pub fn start(extra: &[&str]) -> io::Result<Self> {
         let home = super::home()?;
         let setup = Setup::new(super::program(&super::REDIS)?).args(extra.iter().copied());
+        Self::launch(setup, &home.path().join("node"), Some(home.clone()))
+    }
+
+    /// Starts Debian's Redis with a wall clock that [`Self::step_clock`] can set. It shows the right time first.
+    ///
+    /// # Errors
+    ///
+    /// When it or libfaketime is not installed, or it doesn't come up; with the end of its log.
+    pub fn start_with_clock(extra: &[&str]) -> io::Result<Self> {
+        let home = super::home()?;
+        let mut setup = Setup::new(super::program(&super::REDIS)?).args(extra.iter().copied());
+        setup.clock = Some(Clock::new(home.path())?);
         Self::launch(setup, &home.path().join("node"), Some(home.clone()))
     }
 
@@ -153,6 +168,18 @@ impl Node {
     /// When the system refuses.
     pub fn terminate(&mut self) -> io::Result<ExitStatus> {
         self.process.terminate()
+    }
+
+    /// Sets its wall clock forward by so many seconds, or back if they are negative, at once and while it runs.
+    ///
+    /// # Errors
+    ///
+    /// When it was not started with [`Self::start_with_clock`].
+    pub fn step_clock(&self, seconds: i64) -> io::Result<()> {
+        let Some(clock) = &self.setup.clock else {
+            return Err(io::Error::other("the clock of this node is the system's: use start_with_clock"));
+        };
+        clock.set(clock.offset()? + seconds)
     }
 
     /// Stops it without its knowledge (`SIGSTOP`): its sockets stay, and nobody answers.
@@ -243,10 +270,17 @@ fn run(setup: &Setup, directory: &Path, port: u16, bus_port: u16) -> io::Result<
         command.args(["1000", "--cluster-port", &bus_text]);
     }
     command.args(&setup.extra);
+    if let Some(clock) = &setup.clock {
+        command.envs(clock.variables());
+    }
     let name = setup.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut process = Process::spawn(&name, command, &directory.join("log"))?;
     let pid = process.id();
-    process.wait_ready(READY, || is_this(setup, directory, port, pid))?;
+    let ready = process.wait_ready(READY, || is_this(setup, directory, port, pid));
+    if setup.clock.is_some() {
+        super::clock::tidy_up(pid);
+    }
+    ready?;
     Ok(process)
 }
 
