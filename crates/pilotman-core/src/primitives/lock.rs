@@ -13,7 +13,7 @@ use super::fenced::Fenced;
 use super::guard::{Guard, Held};
 use super::run;
 use crate::engine::{Acquire, AtOnce, Engine, Slot, Tenancy, Wait};
-use crate::{Error, ErrorKind, Fencing, LockOptions, Name, Primitive, Result, Target};
+use crate::{Error, ErrorKind, Fencing, LockOptions, Name, Primitive, Result, Target, Verdict};
 
 /// A lock of any primitive under one name. Cheap to clone; clones are the same lock.
 ///
@@ -101,7 +101,24 @@ impl Lock {
             lock.backend = self.engine.kind,
             lock.primitive = slot.spec.target.primitive.as_str(),
         );
-        Acquire::new(slot.clone(), wait).instrument(span).await
+        let acquired = Acquire::new(slot.clone(), wait).instrument(span).await?;
+        if acquired.is_none() && wait != Wait::No {
+            self.contended(slot)?;
+        }
+        Ok(acquired)
+    }
+
+    /// That others had the lock all the time; or an error, if it was for want of a quorum.
+    fn contended(&self, slot: &Slot) -> Result<()> {
+        let votes = self.engine.backend.refusal(&slot.spec);
+        match votes.filter(|votes| votes.verdict() == Verdict::NoQuorum) {
+            None => Ok(()),
+            Some(votes) => Err(Error::new(ErrorKind::NoQuorum, "too few nodes could vote until the time was over")
+                .with_advice("look at the nodes that failed, or wait longer for those that have no say for a while")
+                .with_votes(votes)
+                .with_lock(self.name())
+                .with_backend(self.engine.kind)),
+        }
     }
 
     pub(crate) fn timed_out(&self, limit: Option<Duration>) -> Error {

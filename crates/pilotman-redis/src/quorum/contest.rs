@@ -479,6 +479,7 @@ impl<'a> Contest<'a> {
             number: self.nodes.iter().map(|node| node.number).max().unwrap_or(0),
         };
         let hold = QuorumHold::new(self.attempt.id, token, self.lock.needed, begun, registry);
+        self.lock.set_refusal(None);
         self.go_on_listening(&hold);
         Ok(Some(Grant {
             token: Some(token),

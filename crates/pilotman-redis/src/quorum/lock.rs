@@ -113,8 +113,8 @@ impl QuorumLock {
         format!("{member}|{channels}{process}|{process}|{}", self.permits())
     }
 
-    pub(super) fn set_refusal(&self, votes: Votes) {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(votes);
+    pub(super) fn set_refusal(&self, votes: Option<Votes>) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = votes;
     }
 
     pub(super) fn refusal(&self) -> Option<Votes> {

@@ -22,6 +22,8 @@ use crate::incident::IncidentKind;
 use crate::node::{Live, Node, Notice};
 use crate::waiting::within;
 
+/// Nodes that answer have this long, at the end, for what is still under way.
+const CLOSING: Duration = Duration::from_secs(2);
 /// A node is told this often at most that the set is in use.
 const USED: Duration = Duration::from_secs(1);
 
@@ -431,7 +433,16 @@ impl Quorum {
 
     /// Ends all connections.
     pub(super) async fn close(&self) {
-        self.background.idle().await;
+        // What waits for a node to come back is left to its leases.
+        let all_there = self.members.iter().all(|member| member.node.is_connected());
+        let patience = if all_there { CLOSING } else { CLOSING / 8 };
+        let idle = async {
+            self.background.idle().await;
+            Ok(())
+        };
+        if within(&self.members[0].node, patience, idle).await.is_err() {
+            tracing::debug!("closed before all nodes were told of everything");
+        }
         for member in &self.members {
             member.node.close();
         }

@@ -84,6 +84,6 @@ impl Contest<'_> {
     }
 
     pub(super) fn remember(&self) {
-        self.lock.set_refusal(self.tally());
+        self.lock.set_refusal(Some(self.tally()));
     }
 }
