@@ -34,8 +34,13 @@ pub(crate) struct Options {
 }
 
 /// The rows, each with the program of the package `pilotman-bench` that measures it.
-const ROWS: [(&str, &str); 4] =
-    [("file", "bench-file"), ("memory", "bench-memory"), ("redis", "bench-redis"), ("run", "bench-run")];
+const ROWS: [(&str, &str); 5] = [
+    ("file", "bench-file"),
+    ("memory", "bench-memory"),
+    ("redis", "bench-redis"),
+    ("redlock", "bench-redlock"),
+    ("run", "bench-run"),
+];
 
 /// With `--check`, a row above a ceiling is measured again: what counts is the best run, because other work on the
 /// machine can make a figure worse and hardly ever better. The ceilings are not widened for it.
@@ -120,7 +125,7 @@ mod tests {
     #[test]
     fn an_unknown_row_lists_the_known_ones() {
         let error = chosen(&["files".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("files") && error.contains("file, memory, redis, run"), "{error}");
+        assert!(error.contains("files") && error.contains("file, memory, redis, redlock, run"), "{error}");
         assert_eq!(chosen(&["run".to_owned()]).unwrap(), [("run", "bench-run")]);
         assert_eq!(chosen(&[]).unwrap().len(), ROWS.len());
     }

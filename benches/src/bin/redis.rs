@@ -16,6 +16,7 @@ mod pair;
 #[path = "redis/renewal.rs"]
 mod renewal;
 #[cfg(unix)]
+#[allow(dead_code, reason = "the row redlock uses the rest")]
 #[path = "redis/server.rs"]
 mod server;
 #[cfg(unix)]
@@ -26,20 +27,23 @@ mod waiters;
 mod worker;
 
 #[cfg(unix)]
+use bare::BareLock as Bare;
+
+#[cfg(unix)]
 fn main() -> Result<(), pilotman_bench::Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => {
-            pair::measure()?;
-            hand_off::measure()?;
+            pair::measure(1, "")?;
+            hand_off::measure("hand-off", 1)?;
             waiters::measure()?;
-            renewal::measure()
+            renewal::measure("renewal", 1)
         }
         // One part by itself, for whoever works on it.
-        ["pair"] => pair::measure(),
-        ["hand-off"] => hand_off::measure(),
+        ["pair"] => pair::measure(1, ""),
+        ["hand-off"] => hand_off::measure("hand-off", 1),
         ["waiters"] => waiters::measure(),
-        ["renewal"] => renewal::measure(),
+        ["renewal"] => renewal::measure("renewal", 1),
         // How this program starts itself as one of the processes that contend.
         ["worker", ref work @ ..] => worker::run(work),
         _ => Err("the parts are: pair, hand-off, waiters, renewal".into()),

@@ -189,8 +189,7 @@ pub(crate) const KNOWN: [&str; 13] = [
 /// The cases for a backend.
 pub(crate) fn chosen(under_test: &UnderTest, capabilities: &Capabilities) -> Vec<Variant> {
     let wanted = |variant: &Variant| !under_test.async_only || variant.form == Form::Async;
-    let met = |variant: &Variant| {
-        wanted(variant) && variant.needs.iter().all(|need| is_met(need, under_test, capabilities))
-    };
+    let met =
+        |variant: &Variant| wanted(variant) && variant.needs.iter().all(|need| is_met(need, under_test, capabilities));
     every().into_iter().filter(met).collect()
 }

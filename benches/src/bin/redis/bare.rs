@@ -1,5 +1,7 @@
 //! The bare commands of the same client.
 
+use std::future::Future;
+
 use pilotman_bench::Failure;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
@@ -20,7 +22,6 @@ pub(crate) async fn connect(port: u16) -> Result<MultiplexedConnection, Failure>
 }
 
 /// A lock as one writes it by hand.
-#[derive(Clone)]
 pub(crate) struct BareLock {
     connection: MultiplexedConnection,
     hash: String,
@@ -34,15 +35,42 @@ impl BareLock {
         Ok(Self { connection, hash, key: key.to_owned(), owner: format!("{:032x}", std::process::id()) })
     }
 
-    pub(crate) async fn pair(&mut self) -> Result<(), Failure> {
+    /// Locks with these keys, on a connection that they share.
+    pub(crate) async fn some(ports: &[u16], keys: &[String]) -> Result<Vec<Self>, Failure> {
+        let [port] = ports else { return Err("this row has one server".into()) };
+        let connection = connect(*port).await?;
+        let mut locks = Vec::with_capacity(keys.len());
+        for key in keys {
+            locks.push(Self::new(connection.clone(), key).await?);
+        }
+        Ok(locks)
+    }
+
+    /// Whether it was free.
+    pub(crate) fn take(&self) -> impl Future<Output = Result<bool, Failure>> + Send + use<> {
         let mut set = redis::cmd("SET");
         set.arg(&self.key).arg(&self.owner).arg("NX").arg("PX").arg(LEASE_MS);
-        let taken: Option<String> = set.query_async(&mut self.connection).await?;
+        let mut connection = self.connection.clone();
+        async move {
+            let taken: Option<String> = set.query_async(&mut connection).await?;
+            Ok(taken.is_some())
+        }
+    }
+
+    /// Whether it was ours.
+    pub(crate) fn give_back(&self) -> impl Future<Output = Result<bool, Failure>> + Send + use<> {
         let mut delete = redis::cmd("EVALSHA");
         delete.arg(&self.hash).arg(1).arg(&self.key).arg(&self.owner);
-        let deleted: u64 = delete.query_async(&mut self.connection).await?;
-        match (taken, deleted) {
-            (Some(_), 1) => Ok(()),
+        let mut connection = self.connection.clone();
+        async move {
+            let deleted: u64 = delete.query_async(&mut connection).await?;
+            Ok(deleted == 1)
+        }
+    }
+
+    pub(crate) async fn pair(&mut self) -> Result<(), Failure> {
+        match (self.take().await?, self.give_back().await?) {
+            (true, true) => Ok(()),
             _ => Err("somebody else uses the key of the bare commands".into()),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pilotman_bench::history::Summary;
 use pilotman_bench::{Failure, figure, quantile};
 
-use crate::server::Server;
+use crate::server::{self, Server};
 use crate::worker::{LIST, Side, Work, Worker};
 
 const PROCESSES: usize = 4;
@@ -15,18 +15,19 @@ const TASKS: usize = 4;
 const TURNS: usize = 3;
 const TURN: Duration = Duration::from_millis(600);
 
-pub(crate) fn measure() -> Result<(), Failure> {
-    variant("hand-off", Duration::ZERO)?;
-    variant("hand-off-1ms", Duration::from_millis(1))
+/// On so many servers, each of which is asked for every hand-off; the list is on one of them.
+pub(crate) fn measure(what: &str, nodes: usize) -> Result<(), Failure> {
+    variant(what, nodes, Duration::ZERO)?;
+    variant(&format!("{what}-1ms"), nodes, Duration::from_millis(1))
 }
 
-fn variant(what: &str, hold: Duration) -> Result<(), Failure> {
-    let server = Server::start()?;
-    server.command(&["RPUSH", LIST, "token"])?;
+fn variant(what: &str, nodes: usize, hold: Duration) -> Result<(), Failure> {
+    let servers = server::start(nodes)?;
+    servers[0].command(&["RPUSH", LIST, "token"])?;
     let (mut list, mut ours) = (Turns::default(), Turns::default());
     for _ in 0..TURNS {
-        list.take(&server, Side::List, hold)?;
-        ours.take(&server, Side::Pilotman, hold)?;
+        list.take(&servers[..1], Side::List, hold)?;
+        ours.take(&servers, Side::Pilotman, hold)?;
     }
     let p50 = |turns: &Turns| quantile(&turns.all.elsewhere, 0.5);
     figure(&format!("{what}-p50"), p50(&ours) / p50(&list), "×");
@@ -54,16 +55,18 @@ fn variant(what: &str, hold: Duration) -> Result<(), Failure> {
 #[derive(Default)]
 struct Turns {
     all: Summary,
-    requests: u64,
+    /// Of all servers together, divided by their number.
+    requests: f64,
     holds: usize,
     unfairness: Vec<f64>,
 }
 
 impl Turns {
-    fn take(&mut self, server: &Server, side: Side, hold: Duration) -> Result<(), Failure> {
-        let work = Work { side, port: server.port(), tasks: TASKS, hold, time: TURN, rounds: usize::MAX };
+    fn take(&mut self, servers: &[Server], side: Side, hold: Duration) -> Result<(), Failure> {
+        let ports = server::ports(servers);
+        let work = Work { side, ports, tasks: TASKS, hold, time: TURN, rounds: usize::MAX };
         let mut workers: Vec<Worker> = (0..PROCESSES).map(|_| Worker::start(&work)).collect::<Result<_, _>>()?;
-        let before = server.requests()?;
+        let before = server::requests(servers)?;
         for worker in &mut workers {
             worker.go()?;
         }
@@ -71,7 +74,7 @@ impl Turns {
         for (process, worker) in workers.into_iter().enumerate() {
             holds.extend(worker.holds(process)?);
         }
-        self.requests += server.requests()? - before;
+        self.requests += (server::requests(servers)? - before) as f64 / servers.len() as f64;
         self.holds += holds.len();
         let summary = Summary::of(holds, PROCESSES * TASKS)?;
         self.unfairness.push(summary.longest_wait() / summary.mean_wait());
@@ -80,7 +83,7 @@ impl Turns {
     }
 
     fn requests_each(&self) -> f64 {
-        self.requests as f64 / self.holds as f64
+        self.requests / self.holds as f64
     }
 
     fn millis_each(&self) -> f64 {

@@ -5,7 +5,8 @@ use pilotman_core::{Guard, Locks, Release};
 use pilotman_redis::{RedisBackend, RedisNode};
 
 /// Locks with a connection of their own.
-pub(crate) async fn locks(port: u16) -> Result<Locks, Failure> {
+pub(crate) async fn locks(ports: &[u16]) -> Result<Locks, Failure> {
+    let [port] = ports else { return Err("this row has one server".into()) };
     let locks = Locks::new(RedisBackend::new(RedisNode::endpoint(format!("127.0.0.1:{port}"))?)?);
     locks.check().await?;
     Ok(locks)

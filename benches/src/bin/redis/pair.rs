@@ -8,9 +8,8 @@ use pilotman_core::{Locks, Mutex};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::bare::{self, BareLock};
 use crate::ours::{self, give_back};
-use crate::server::Server;
+use crate::{Bare, server};
 
 const ROUNDS: usize = 61;
 // Short, so that most rounds are not disturbed by other work on the machine.
@@ -18,19 +17,20 @@ const PAIRS: u32 = 40;
 const TASKS: usize = 64;
 const PAIRS_OF_TASK: u32 = 10;
 
-pub(crate) fn measure() -> Result<(), Failure> {
-    let server = Server::start()?;
+/// On so many servers; the names of the figures end with `end`.
+pub(crate) fn measure(nodes: usize, end: &'static str) -> Result<(), Failure> {
+    let servers = server::start(nodes)?;
     let runtime = Runtime::new()?;
+    let ports = server::ports(&servers);
     // Callers are tasks of a runtime, not the thread that waits for it.
-    let port = server.port();
-    runtime.block_on(async { tokio::spawn(alone(port)).await? })?;
-    runtime.block_on(async { tokio::spawn(together(port)).await? })
+    runtime.block_on(async { tokio::spawn(alone(ports.clone(), end)).await? })?;
+    runtime.block_on(async { tokio::spawn(together(ports.clone(), end)).await? })
 }
 
-async fn alone(port: u16) -> Result<(), Failure> {
-    let locks = ours::locks(port).await?;
+async fn alone(ports: Vec<u16>, end: &str) -> Result<(), Failure> {
+    let locks = ours::locks(&ports).await?;
     let mutex = locks.mutex("pair");
-    let mut bare = BareLock::new(bare::connect(port).await?, "bare").await?;
+    let mut bare = Bare::some(&ports, &["bare".to_owned()]).await?.remove(0);
     let (mut bare_us, mut once, mut waiting) = (Vec::new(), Sides::default(), Sides::default());
     for round in 0..=ROUNDS {
         let bare = {
@@ -57,9 +57,9 @@ async fn alone(port: u16) -> Result<(), Failure> {
             waiting.add(acquired, bare);
         }
     }
-    figure("pair-bare", median(&bare_us), "µs");
-    once.report("try-pair");
-    waiting.report("pair");
+    figure(&format!("pair{end}-bare"), median(&bare_us), "µs");
+    once.report(&format!("try-pair{end}"));
+    waiting.report(&format!("pair{end}"));
     locks.close().await;
     Ok(())
 }
@@ -90,32 +90,30 @@ impl Sides {
     }
 }
 
-async fn together(port: u16) -> Result<(), Failure> {
-    let locks = ours::locks(port).await?;
-    let connection = bare::connect(port).await?;
-    let mut bare_locks = Vec::new();
-    for task in 0..TASKS {
-        bare_locks.push(BareLock::new(connection.clone(), &format!("bare:{task}")).await?);
-    }
+async fn together(ports: Vec<u16>, end: &str) -> Result<(), Failure> {
+    let locks = ours::locks(&ports).await?;
+    let keys: Vec<String> = (0..TASKS).map(|task| format!("bare:{task}")).collect();
+    let mut bare_locks = Bare::some(&ports, &keys).await?;
     let (mut ratios, mut bare_us, mut ours_us) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let bare = all(bare_locks.iter().cloned().map(|mut bare| async move {
+        let bare;
+        (bare, bare_locks) = all(bare_locks.into_iter().map(|mut bare| async move {
             for _ in 0..PAIRS_OF_TASK {
                 bare.pair().await?;
             }
-            Ok(())
+            Ok(bare)
         }))
         .await?;
-        let ours = all((0..TASKS).map(|task| our_pairs(locks.clone(), task))).await?;
+        let (ours, _) = all((0..TASKS).map(|task| our_pairs(locks.clone(), task))).await?;
         if round > 0 {
             ratios.push(ours / bare);
             bare_us.push(bare);
             ours_us.push(ours);
         }
     }
-    figure("64-tasks", median(&ratios), "×");
-    figure("64-tasks-bare", median(&bare_us), "µs");
-    figure("64-tasks-pilotman", median(&ours_us), "µs");
+    figure(&format!("64-tasks{end}"), median(&ratios), "×");
+    figure(&format!("64-tasks{end}-bare"), median(&bare_us), "µs");
+    figure(&format!("64-tasks{end}-pilotman"), median(&ours_us), "µs");
     locks.close().await;
     Ok(())
 }
@@ -128,18 +126,19 @@ async fn our_pairs(locks: Locks, task: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs all tasks at once; the time for each pair of all of them.
-async fn all<F>(work: impl Iterator<Item = F> + Send) -> Result<f64, Failure>
+/// Runs all tasks at once; the time for each pair of all of them, and what they had at their end.
+async fn all<F, T>(work: impl Iterator<Item = F> + Send) -> Result<(f64, Vec<T>), Failure>
 where
-    F: Future<Output = Result<(), Failure>> + Send + 'static,
+    F: Future<Output = Result<T, Failure>> + Send + 'static,
+    T: Send + 'static,
 {
     let start = Instant::now();
     let mut tasks: JoinSet<_> = work.collect();
-    let count = tasks.len();
+    let mut left = Vec::with_capacity(tasks.len());
     while let Some(ended) = tasks.join_next().await {
-        ended??;
+        left.push(ended??);
     }
-    Ok(micros(start, PAIRS_OF_TASK) / count as f64)
+    Ok((micros(start, PAIRS_OF_TASK) / left.len() as f64, left))
 }
 
 fn micros(start: Instant, pairs: u32) -> f64 {

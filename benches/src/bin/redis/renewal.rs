@@ -1,4 +1,4 @@
-//! 10 000 held leases of 30 s on one server: what it takes to keep them.
+//! 10 000 held leases of 30 s: what it takes to keep them.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::ours::{self, give_back};
-use crate::server::Server;
+use crate::server::{self, Server};
 
 const LEASES: usize = 10_000;
 const LEASE: Duration = Duration::from_secs(30);
@@ -23,20 +23,21 @@ const LOOK: Duration = Duration::from_secs(1);
 const LEAST_LEFT: Duration = Duration::from_millis(18_500);
 const AT_ONCE: usize = 100;
 
-pub(crate) fn measure() -> Result<(), Failure> {
-    let server = Server::start()?;
-    server.command(&["CONFIG", "SET", "slowlog-max-len", "1000000"])?;
+/// On so many servers, each of which has all of them.
+pub(crate) fn measure(what: &str, nodes: usize) -> Result<(), Failure> {
+    let servers = server::start(nodes)?;
+    command(&servers, &["CONFIG", "SET", "slowlog-max-len", "1000000"])?;
     let runtime = Runtime::new()?;
-    let locks = runtime.block_on(ours::locks(server.port()))?;
+    let locks = runtime.block_on(ours::locks(&server::ports(&servers)))?;
     let start = Instant::now();
     let guards = runtime.block_on(acquire_all(&locks))?;
-    figure("renewal-acquired-in", start.elapsed().as_secs_f64() * 1e3, "ms");
+    figure(&format!("{what}-acquired-in"), start.elapsed().as_secs_f64() * 1e3, "ms");
     // Everything that runs now is the library.
     drop(runtime);
     thread::sleep(SETTLE.saturating_sub(start.elapsed()));
 
-    server.command(&["SLOWLOG", "RESET"])?;
-    server.command(&["CONFIG", "SET", "slowlog-log-slower-than", "0"])?;
+    command(&servers, &["SLOWLOG", "RESET"])?;
+    command(&servers, &["CONFIG", "SET", "slowlog-log-slower-than", "0"])?;
     let begun = Instant::now();
     let (process, thread) = (processor_time(), thread_time());
     let mut late = 0;
@@ -48,26 +49,37 @@ pub(crate) fn measure() -> Result<(), Failure> {
     let took = begun.elapsed();
     // Looking at the guards is ours, not the library's.
     let used = (processor_time() - process).saturating_sub(thread_time() - thread);
-    server.command(&["CONFIG", "SET", "slowlog-log-slower-than", "-1"])?;
-    let connections = server.connections()?;
-    let scripts = keys_of_scripts(&server)?;
+    command(&servers, &["CONFIG", "SET", "slowlog-log-slower-than", "-1"])?;
+    let (mut connections, mut scripts) = (0, Vec::new());
+    for server in &servers {
+        connections = connections.max(server.connections()?);
+        scripts.extend(keys_of_scripts(server)?);
+    }
     let lost = guards.iter().filter(|guard| guard.state() != HoldState::Held).count();
 
-    figure("renewal-cpu", used.as_secs_f64() / took.as_secs_f64() * 100.0, "% of a core");
-    figure("renewal-connections", connections as f64, "connections");
-    figure("renewal-keys", scripts.iter().copied().max().ok_or("no script was run")? as f64, "keys");
-    figure("renewal-scripts", scripts.len() as f64, "scripts");
-    figure("renewal-lost", lost as f64, "leases");
-    figure("renewal-late", late as f64, "leases");
+    figure(&format!("{what}-cpu"), used.as_secs_f64() / took.as_secs_f64() * 100.0, "% of a core");
+    figure(&format!("{what}-connections"), connections as f64, "connections");
+    figure(&format!("{what}-keys"), scripts.iter().copied().max().ok_or("no script was run")? as f64, "keys");
+    figure(&format!("{what}-scripts"), scripts.len() as f64, "scripts");
+    figure(&format!("{what}-lost"), lost as f64, "leases");
+    figure(&format!("{what}-late"), late as f64, "leases");
     // Each that is not there any more is an error.
     Runtime::new()?.block_on(async {
-        let mut tasks: JoinSet<_> = guards.into_iter().map(give_back).collect();
-        while let Some(ended) = tasks.join_next().await {
-            ended??;
+        let mut guards = guards.into_iter();
+        // No more at a time than were acquired: what is measured is not how all are given back at once.
+        while guards.len() > 0 {
+            let mut tasks: JoinSet<_> = guards.by_ref().take(AT_ONCE).map(give_back).collect();
+            while let Some(ended) = tasks.join_next().await {
+                ended??;
+            }
         }
         locks.close().await;
         Ok(())
     })
+}
+
+fn command(servers: &[Server], command: &[&str]) -> Result<(), Failure> {
+    servers.iter().try_for_each(|server| server.command(command).map(drop).map_err(Failure::from))
 }
 
 async fn acquire_all(locks: &Locks) -> Result<Vec<Guard>, Failure> {

@@ -7,7 +7,7 @@ use pilotman_bench::Failure;
 use pilotman_testkit::servers::redis::{Node, Reply};
 
 /// What our scripts call: the server counts it like requests. `INFO` is how we ask.
-const NO_REQUESTS: [&str; 23] = [
+const NO_REQUESTS: [&str; 25] = [
     "del",
     "exists",
     "get",
@@ -27,11 +27,28 @@ const NO_REQUESTS: [&str; 23] = [
     "spublish",
     "time",
     "zadd",
+    "zcard",
     "zrange",
+    "zrangebyscore",
     "zrank",
     "zrem",
     "zscore",
 ];
+
+/// So many servers.
+pub(crate) fn start(count: usize) -> io::Result<Vec<Server>> {
+    (0..count).map(|_| Server::start()).collect()
+}
+
+/// Where they listen.
+pub(crate) fn ports(servers: &[Server]) -> Vec<u16> {
+    servers.iter().map(Server::port).collect()
+}
+
+/// How many requests clients have made to all of them.
+pub(crate) fn requests(servers: &[Server]) -> Result<u64, Failure> {
+    servers.iter().map(Server::requests).sum()
+}
 
 /// Ends when it is dropped.
 pub(crate) struct Server {
@@ -49,6 +66,11 @@ impl Server {
 
     pub(crate) fn command(&self, command: &[&str]) -> io::Result<Reply> {
         self.node.cli(command)
+    }
+
+    /// Lets it answer nobody, or go on.
+    pub(crate) fn freeze(&mut self, frozen: bool) -> io::Result<()> {
+        if frozen { self.node.freeze() } else { self.node.thaw() }
     }
 
     /// How many clients are connected, without the one that asks.

@@ -30,7 +30,7 @@ fn chain(runtime: &Runtime, count: usize) -> Result<(), Failure> {
     let rounds = (HAND_OFFS / count).max(2) + 1;
     let work = Work {
         side: Side::PilotmanEach,
-        port: server.port(),
+        ports: vec![server.port()],
         tasks: count / processes,
         hold: Duration::ZERO,
         time: PATIENCE,
@@ -38,7 +38,7 @@ fn chain(runtime: &Runtime, count: usize) -> Result<(), Failure> {
     };
     let mut workers: Vec<Worker> = (0..processes).map(|_| Worker::start(&work)).collect::<Result<_, _>>()?;
     let (locks, guard) = runtime.block_on(async {
-        let locks = ours::locks(server.port()).await?;
+        let locks = ours::locks(&[server.port()]).await?;
         let guard = locks.mutex(NAME).acquire().await?;
         Ok::<_, Failure>((locks, guard))
     })?;

@@ -30,10 +30,11 @@ pub(crate) enum Side {
 }
 
 /// What one process does.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Work {
     pub(crate) side: Side,
-    pub(crate) port: u16,
+    /// Where the servers listen. The list is on the first.
+    pub(crate) ports: Vec<u16>,
     pub(crate) tasks: usize,
     /// How long each hold lasts.
     pub(crate) hold: Duration,
@@ -50,11 +51,12 @@ impl Work {
             Side::List => "list",
         };
         let (hold, time) = (self.hold.as_micros().to_string(), self.time.as_micros().to_string());
-        [side.to_owned(), self.port.to_string(), self.tasks.to_string(), hold, time, self.rounds.to_string()]
+        let ports = self.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        [side.to_owned(), ports, self.tasks.to_string(), hold, time, self.rounds.to_string()]
     }
 
     fn parse(arguments: &[&str]) -> Result<Self, Failure> {
-        let [side, port, tasks, hold, time, rounds] = arguments else {
+        let [side, ports, tasks, hold, time, rounds] = arguments else {
             return Err("a worker takes six arguments".into());
         };
         let side = match *side {
@@ -66,7 +68,7 @@ impl Work {
         let micros = |text: &str| text.parse().map(Duration::from_micros);
         Ok(Self {
             side,
-            port: port.parse()?,
+            ports: ports.split(',').map(str::parse).collect::<Result<_, _>>()?,
             tasks: tasks.parse()?,
             hold: micros(hold)?,
             time: micros(time)?,
@@ -145,11 +147,14 @@ async fn contend(work: Work) -> Result<Vec<Hold>, Failure> {
     let mut shared = None;
     for _ in 0..work.tasks {
         takers.push(match work.side {
-            Side::List => Taker::List(Queue::new(bare::connect(work.port).await?, LIST)),
-            Side::PilotmanEach => Taker::Pilotman(ours::locks(work.port).await?.mutex(NAME)),
+            Side::List => {
+                let first = work.ports.first().ok_or("there is no server")?;
+                Taker::List(Queue::new(bare::connect(*first).await?, LIST))
+            }
+            Side::PilotmanEach => Taker::Pilotman(ours::locks(&work.ports).await?.mutex(NAME)),
             Side::Pilotman => {
                 if shared.is_none() {
-                    shared = Some(ours::locks(work.port).await?);
+                    shared = Some(ours::locks(&work.ports).await?);
                 }
                 Taker::Pilotman(shared.as_ref().ok_or("there are no locks")?.mutex(NAME))
             }
@@ -161,7 +166,7 @@ async fn contend(work: Work) -> Result<Vec<Hold>, Failure> {
     if line != "go\n" {
         return Err("nobody says when to start any more".into());
     }
-    let mut tasks: JoinSet<_> = takers.into_iter().map(|taker| taker.take_turns(work)).collect();
+    let mut tasks: JoinSet<_> = takers.into_iter().map(|taker| taker.take_turns(work.clone())).collect();
     let mut holds = Vec::new();
     while let Some(ended) = tasks.join_next().await {
         holds.extend(ended??);
