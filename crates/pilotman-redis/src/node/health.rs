@@ -242,8 +242,8 @@ impl Reading {
         // The server read its clocks somewhere between sending and receiving.
         let least = micros(later.sent) - micros(self.received);
         let most = micros(later.received) - micros(self.sent);
-        // Clocks run at slightly different speeds.
-        let slack = STEP.as_micros() as i128 + most.max(0) / 100;
+        // Clocks run at slightly different speeds: slewed ones by half a thousandth.
+        let slack = STEP.as_micros() as i128 + most.max(0) / 1000;
         let (by, forward) = match server {
             _ if server > most + slack => (server - most, true),
             _ if server < least - slack => (least - server, false),

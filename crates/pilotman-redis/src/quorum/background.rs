@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// As much may go on at once. What is more is left to the leases.
+/// As much may go on at once of what can be left to the leases.
 const MOST: usize = 4096;
 
 /// See the [module](self).
@@ -31,16 +31,20 @@ impl Drop for One {
 }
 
 impl Background {
-    /// Runs this to its end, on the runtime of the caller.
-    pub(super) fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let one = One(self.0.clone());
-        if self.0.count.fetch_add(1, Ordering::AcqRel) >= MOST {
-            tracing::warn!(
-                lock.backend = "redlock",
-                "too much goes on in the background: leases will end by themselves"
-            );
+    /// Runs this to its end, on the runtime of the caller, unless too much goes on already: for what would come by itself with
+    /// the end of a lease.
+    pub(super) fn run_if_possible(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if self.0.count.load(Ordering::Acquire) >= MOST {
+            tracing::debug!(lock.backend = "redlock", "too much goes on in the background: leases end by themselves");
             return;
         }
+        self.run(work);
+    }
+
+    /// Runs this to its end, on the runtime of the caller.
+    pub(super) fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.count.fetch_add(1, Ordering::AcqRel);
+        let one = One(self.0.clone());
         // Clock readings and pushes come from runtimes; elsewhere there is nobody to run it.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {

@@ -115,6 +115,7 @@ struct Answer {
 /// Asks all nodes once. If nobody has a quorum, who came first of those who ask gets it.
 pub(super) async fn attempt(quorum: &Arc<Quorum>, registry: &Lost, attempt: &Attempt) -> Result<Outcome> {
     let mut contest = Contest::new(quorum, attempt)?;
+    quorum.freshen(contest.limit).await;
     let started = quorum.now();
     contest.ask_due(started);
     let outcome = contest.try_to_win(registry, started).await;
@@ -133,6 +134,7 @@ pub(super) async fn attempt(quorum: &Arc<Quorum>, registry: &Lost, attempt: &Att
 /// Stands in the queues until the lock is ours.
 pub(super) async fn wait(quorum: &Arc<Quorum>, registry: &Lost, attempt: &Attempt) -> Result<Grant> {
     let mut contest = Contest::new(quorum, attempt)?;
+    quorum.freshen(contest.limit).await;
     contest.stand();
     loop {
         if let Some(grant) = contest.wait_until(registry, Time::NEVER).await? {
@@ -197,11 +199,11 @@ impl<'a> Contest<'a> {
             }
             node.number += 1;
             node.asking = Some(node.number);
-            node.touched = true;
             // Until the answer says that it is still ours.
             node.yields_until = match (node.vote.take(), node.clock) {
                 (Some(_), Some((shown, at))) => {
-                    shown + now.since(at).as_millis() as u64 + self.limit.as_millis() as u64
+                    let passed = now.since(at) + self.limit;
+                    shown.saturating_add(passed.as_millis() as u64)
                 }
                 _ => 0,
             };
@@ -241,6 +243,7 @@ impl<'a> Contest<'a> {
         node.asking = None;
         node.answered = None;
         node.error = None;
+        node.touched |= reply.as_ref().err().is_none_or(|error| !error.has_no_effect());
         if let Ok((_, shown @ 1..)) = reply {
             node.clock = Some((shown, now));
             if shown > node.taint {
@@ -256,7 +259,7 @@ impl<'a> Contest<'a> {
                     node.vote = Some(Held { from: sent, token });
                 } else {
                     // An earlier question may still take it away.
-                    let rest = Duration::from_millis(node.taint - node_time + 1);
+                    let rest = Duration::from_millis(node.taint.saturating_sub(node_time).saturating_add(1));
                     node.ask_at = node.ask_at.min(now.after(rest));
                 }
             }
@@ -466,7 +469,13 @@ impl<'a> Contest<'a> {
             };
         }
         let counted = votes.iter().fold(0, |nodes, (at, _)| nodes | bit(*at));
-        let stands: Nodes = if self.ticket.is_some() { Nodes::MAX } else { 0 };
+        let touched = |nodes: Nodes, (at, node): (usize, &Standing)| {
+            nodes | if node.touched || node.asking.is_some() { bit(at) } else { 0 }
+        };
+        let stands: Nodes = match self.ticket {
+            Some(_) => self.nodes.iter().enumerate().fold(0, touched),
+            None => 0,
+        };
         let taints = self.nodes.iter().map(|node| match node.asking {
             Some(_) => node.taint.max(node.yields_until),
             None => node.taint,
@@ -521,7 +530,7 @@ impl<'a> Contest<'a> {
             let known_empty = node.answered.is_some() && !stood;
             let refused = node.error.as_ref().is_some_and(Error::has_no_effect) && !stood;
             let unsent = node.asking.is_some() && !self.quorum.members[at].node.is_connected();
-            if node.touched && !known_empty && !refused && !unsent {
+            if (node.touched || node.asking.is_some()) && !known_empty && !refused && !unsent {
                 nodes |= bit(at);
             }
         }

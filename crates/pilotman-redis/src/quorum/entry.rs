@@ -56,7 +56,7 @@ impl Quorum {
     pub(super) async fn settle(self: &Arc<Self>, at: usize) -> Result<()> {
         let _turn = self.settling.lock().await;
         let note = self.note(at, How::Look).await?;
-        if note.is != Belongs::ToNone && note.nonce.is_none() {
+        if note.is != Belongs::ToNone && (note.nonce.is_none() || !self.options.quarantine) {
             return Ok(());
         }
         let nonce = format!("{:016x}", self.random() | 1);
@@ -172,10 +172,11 @@ impl Quorum {
         let (answer, sent) = within(node, OPERATION, work).await?;
         let read = || {
             let Value::Array(parts) = &answer.value else { return None };
-            let [Value::BulkString(what), aside, longest, seconds, micros, Value::BulkString(nonce)] = &parts[..]
-            else {
-                return None;
-            };
+            let [what, aside, longest, seconds, micros, nonce, noted] = &parts[..] else { return None };
+            let (Value::BulkString(what), Value::BulkString(nonce)) = (what, nonce) else { return None };
+            if let Value::BulkString(noted) = noted {
+                member.set_noted(std::str::from_utf8(noted).ok().and_then(|noted| noted.parse().ok()));
+            }
             if !node.spec.is_clustered() {
                 member.read_clock(seconds, micros, sent);
             }
@@ -221,8 +222,9 @@ impl Quorum {
                 _ => member.end_aside_unused(),
             }
         }
-        if deviation.is_some() && is != Belongs::ToNone {
-            member.checked();
+        // Where nothing is noted, there is nothing to compare.
+        if (deviation.is_some() || member.noted().is_none()) && is != Belongs::ToNone {
+            member.checked(sent);
         }
         if is == Belongs::ToUs && time.is_zero() {
             self.saw_open(at);

@@ -11,8 +11,9 @@ use super::status::NodeStatus;
 use crate::lock::number;
 use crate::node::Node;
 
-/// A reading of a clock is the best one for so long; after that a later one is, however slowly it came.
-const FRESH: Duration = Duration::from_secs(10);
+/// A reading of a clock is worth something for so long, and the best one if it came the fastest; and so long a comparison with
+/// what is noted of it. A clock that was set since then would not be noticed.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// A node that could not be connected is left alone for so long; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -22,6 +23,8 @@ const RETRY_LONGEST: Duration = Duration::from_secs(1);
 pub(super) struct Member {
     pub(super) label: String,
     pub(super) node: Arc<Node>,
+    /// One looks at what is noted there, for all who want to know.
+    pub(super) looking: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -40,7 +43,9 @@ struct State {
     /// The connection that was looked at last.
     generation: u64,
     run_id: String,
-    is_checked: bool,
+    checked: Option<Time>,
+    noted: Option<i128>,
+    looks: u64,
     refusal: Option<(Error, Time)>,
 }
 
@@ -55,7 +60,7 @@ struct Reading {
 
 impl Member {
     pub(super) fn new(label: String, node: Arc<Node>) -> Self {
-        Self { label, node, state: Mutex::default() }
+        Self { label, node, looking: tokio::sync::Mutex::default(), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -128,7 +133,7 @@ impl Member {
 
     /// The same, and by how much that may be wrong.
     pub(super) fn reading(&self, now: Time) -> Option<(i128, Duration)> {
-        let reading = self.state().clock?;
+        let reading = self.state().clock.filter(|reading| now.since(reading.at) <= FRESH)?;
         Some((reading.micros + now.since(reading.at).as_micros() as i128, reading.took / 2))
     }
 
@@ -150,7 +155,7 @@ impl Member {
     pub(super) fn settled(&self, generation: u64, run_id: &str) {
         let mut state = self.state();
         state.generation = generation;
-        state.is_checked = false;
+        state.checked = None;
         run_id.clone_into(&mut state.run_id);
     }
 
@@ -164,13 +169,29 @@ impl Member {
         self.state().refusal = Some((error.clone(), now.after(RETRY_LONGEST)));
     }
 
-    /// Whether its clock was compared with what is noted of it.
-    pub(super) fn is_checked(&self) -> bool {
-        self.node.spec.is_clustered() || self.state().is_checked
+    /// Whether its clock was compared with what is noted of it, not long ago.
+    pub(super) fn is_checked(&self, now: Time) -> bool {
+        self.node.spec.is_clustered() || self.state().checked.is_some_and(|at| now.since(at) <= FRESH)
     }
 
-    pub(super) fn checked(&self) {
-        self.state().is_checked = true;
+    pub(super) fn checked(&self, now: Time) {
+        self.state().checked = Some(now);
+    }
+
+    /// By how many ms its clock is off from the middle, as it is noted there.
+    pub(super) fn set_noted(&self, deviation: Option<i128>) {
+        let mut state = self.state();
+        state.noted = deviation;
+        state.looks += 1;
+    }
+
+    /// How often it was looked at.
+    pub(super) fn looks(&self) -> u64 {
+        self.state().looks
+    }
+
+    pub(super) fn noted(&self) -> Option<i128> {
+        self.state().noted
     }
 
     /// The run id of its server, if it is known.

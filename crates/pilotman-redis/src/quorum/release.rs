@@ -94,7 +94,7 @@ pub(super) fn in_background(quorum: &Arc<Quorum>, attempt: &Attempt, nodes: Node
     let limit = crate::waiting::OPERATION.min(lease(attempt) / 6);
     for gift in gifts(quorum, attempt, if stood { Nodes::MAX } else { 0 }) {
         if nodes & bit(gift.at) != 0 {
-            quorum.background.run(gift.persist(limit));
+            quorum.background.run_if_possible(gift.persist(limit));
         }
     }
 }
@@ -138,7 +138,7 @@ pub(super) async fn everywhere(
     }
     let rest = !giving.is_empty() || !later.is_empty();
     if rest {
-        quorum.background.run(async move {
+        quorum.background.run_if_possible(async move {
             while let Some((gift, given)) = giving.next().await {
                 if given.is_err_and(|error| error.is_retryable()) && touched & bit(gift.at) != 0 {
                     later.push(gift);

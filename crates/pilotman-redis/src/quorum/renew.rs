@@ -201,28 +201,38 @@ async fn fill(quorum: &Arc<Quorum>, holding: &Holding, hold: &QuorumHold, at: us
     let node = &quorum.members[at].node;
     let lasts = lease(attempt);
     let work = async {
-        let live = quorum.live(at).await?;
-        if hold.is_ended() {
-            return Ok(());
+        for _ in 0..2 {
+            let live = quorum.live(at).await?;
+            if hold.is_ended() {
+                return Ok(());
+            }
+            let set = quorum.expected(at, &live);
+            let (token, number) = (hold.token.to_string(), number.to_string());
+            let (member, lease, permits) = (lock.member(attempt.id), millis(lasts).to_string(), lock.permits());
+            let entry = lock.entry(at, attempt.id, &quorum.process);
+            let proposed = quorum.estimate().to_string();
+            let arguments = [
+                set.as_str(),
+                &proposed,
+                &member,
+                &quorum.process,
+                &lease,
+                node.publish(),
+                &permits,
+                &entry,
+                &token,
+                &number,
+            ];
+            let keys = lock.keys(at);
+            let answer = node.run(&lock.family().fill, lock.keys[at].slot, &keys, &arguments).await?;
+            let elsewhere = matches!(&answer.value, Value::Array(parts) if parts.first() == Some(&Value::Int(-1)));
+            if !elsewhere {
+                break;
+            }
+            // It was emptied, say.
+            quorum.settle(at).await?;
         }
-        let set = quorum.expected(at, &live);
-        let (token, number) = (hold.token.to_string(), number.to_string());
-        let (member, lease, permits) = (lock.member(attempt.id), millis(lasts).to_string(), lock.permits());
-        let entry = lock.entry(at, attempt.id, &quorum.process);
-        let proposed = quorum.estimate().to_string();
-        let arguments = [
-            set.as_str(),
-            &proposed,
-            &member,
-            &quorum.process,
-            &lease,
-            node.publish(),
-            &permits,
-            &entry,
-            &token,
-            &number,
-        ];
-        node.run(&lock.family().fill, lock.keys[at].slot, &lock.keys(at), &arguments).await.map(drop)
+        Ok(())
     };
     within(node, OPERATION.min(lasts / 6), work).await
 }

@@ -25,7 +25,7 @@ use crate::waiting::within;
 /// Nodes that answer have this long, at the end, for what is still under way.
 const CLOSING: Duration = Duration::from_secs(2);
 /// A node is told this often at most that the set is in use.
-const USED: Duration = Duration::from_secs(1);
+const USED: Duration = Duration::from_secs(2);
 
 /// See the [module](self).
 pub(super) struct Quorum {
@@ -153,17 +153,70 @@ impl Quorum {
         }
     }
 
-    /// By how many ms a node's clock is off from the middle of all, and by how much that may be wrong; if enough are known.
+    /// How many clocks must be known to tell which one is off.
+    fn clocks_needed(&self) -> usize {
+        self.members.iter().filter(|member| !member.node.spec.is_clustered()).count() / 2 + 1
+    }
+
+    /// Whether enough clocks are known.
+    pub(super) fn can_check(&self) -> bool {
+        let now = self.now();
+        self.members.iter().filter(|member| member.clock(now).is_some()).count() >= self.clocks_needed()
+    }
+
+    /// By how many ms a node's clock is off from the middle, and by how much that may be wrong; if enough are known. What is
+    /// noted on the nodes says where the middle is, whichever of them are known; where nothing is noted, all must be.
     pub(super) fn deviation(&self, at: usize) -> Option<(i128, u128)> {
         let now = self.now();
-        let mut readings: Vec<_> = self.members.iter().filter_map(|member| member.reading(now)).collect();
-        if readings.len() < self.majority() {
+        let known: Vec<_> =
+            self.members.iter().filter_map(|member| Some((member.reading(now)?, member.noted()))).collect();
+        let (its, its_error) = self.members[at].reading(now)?;
+        let mut middles: Vec<_> =
+            known.iter().filter_map(|((micros, error), noted)| Some((micros - (*noted)? * 1000, *error))).collect();
+        if middles.is_empty() && known.len() == self.members.len() {
+            middles = known.iter().map(|(reading, _)| *reading).collect();
+        }
+        if known.len() < self.clocks_needed() || middles.is_empty() {
             return None;
         }
-        readings.sort_unstable();
-        let (middle, error) = readings[(readings.len() - 1) / 2];
-        let (its, its_error) = self.members[at].reading(now)?;
+        middles.sort_unstable();
+        let (middle, error) = middles[(middles.len() - 1) / 2];
         Some(((its - middle) / 1000, (error + its_error).as_millis() + 1))
+    }
+
+    /// Looks at what is noted on a node, unless somebody else has just done so.
+    async fn look_again(&self, at: usize) -> Result<()> {
+        let member = &self.members[at];
+        let before = member.looks();
+        let _turn = member.looking.lock().await;
+        if member.is_checked(self.now()) || member.looks() > before + 1 {
+            return Ok(());
+        }
+        self.note(at, How::Look).await.map(drop)
+    }
+
+    /// Makes sure that the clocks of enough nodes were compared with what is noted of them. Costs nothing while the nodes are in
+    /// use.
+    pub(super) async fn freshen(self: &Arc<Self>, limit: Duration) {
+        for _ in 0..2 {
+            let now = self.now();
+            let stale = |member: &Member| member.node.is_connected() && !member.is_checked(now);
+            let fresh = self.members.iter().filter(|member| member.is_checked(now)).count();
+            if fresh >= self.majority() {
+                return;
+            }
+            let stale: Vec<_> = (0..self.members.len()).filter(|at| stale(&self.members[*at])).collect();
+            let enough = self.majority() - fresh;
+            let mut looks: FuturesUnordered<_> =
+                stale.into_iter().map(|at| within(&self.members[at].node, limit, self.look_again(at))).collect();
+            let mut looked = 0;
+            while let Some(note) = looks.next().await {
+                looked += usize::from(note.is_ok());
+                if looked >= enough {
+                    break;
+                }
+            }
+        }
     }
 
     /// What the nodes' clocks show now in the middle, in microseconds: a number that all clients agree on, but for the
@@ -245,7 +298,10 @@ impl Quorum {
     ) -> Result<(Reply, u64)> {
         // Connecting goes on behind it.
         let asked = within(&self.members[at].node, limit, self.ask_settled(at, lock, question)).await;
-        self.used(at, asked.as_ref().err());
+        // What is not wanted any more says nothing about the node.
+        if !question.over.load(Ordering::Acquire) {
+            self.used(at, asked.as_ref().err());
+        }
         asked
     }
 
@@ -340,8 +396,8 @@ impl Quorum {
             settled?;
             member.settled(live.generation, &live.run_id);
         }
-        if !member.is_checked() && self.deviation(at).is_some() {
-            self.note(at, How::Look).await?;
+        if !member.is_checked(self.now()) && self.deviation(at).is_some() {
+            self.look_again(at).await?;
         }
         if live.run_id.is_empty() {
             return Ok(live);

@@ -21,11 +21,11 @@ pub(super) enum Look {
 impl Contest<'_> {
     /// The votes that count now.
     pub(super) fn votes(&self, now: Time) -> impl Iterator<Item = (usize, Held)> {
-        let since = self.quorum.votes_count_from();
+        let (since, can_check) = (self.quorum.votes_count_from(), self.quorum.can_check());
         self.nodes.iter().enumerate().filter_map(move |(at, node)| {
             let vote = node.vote.filter(|vote| now < ends(vote.from, self.lasts) && vote.from >= since)?;
             let member = &self.quorum.members[at];
-            let counts = !node.aside && !member.is_aside(now) && member.is_checked();
+            let counts = !node.aside && !member.is_aside(now) && (member.is_checked(now) || !can_check);
             counts.then_some((at, vote))
         })
     }
@@ -73,8 +73,8 @@ impl Contest<'_> {
         let now = self.quorum.now();
         let vote = |at: usize, node: &Standing| match node {
             Standing { error: Some(error), .. } => Vote::Failed(error.clone()),
-            Standing { vote: Some(_), aside, .. } if *aside || self.quorum.members[at].is_aside(now) => Vote::SetAside,
-            Standing { vote: Some(_), .. } => Vote::Granted,
+            Standing { vote: Some(_), .. } if self.votes(now).any(|(voting, _)| voting == at) => Vote::Granted,
+            Standing { vote: Some(_), .. } => Vote::SetAside,
             Standing { answered: Some(_), .. } => Vote::Conflicted,
             _ => Vote::Open,
         };

@@ -4,14 +4,31 @@
 -- A counter is kept for so long after its last use; after that the proposals are larger than it in any case.
 local KEPT = 86400000
 
+-- Whether what this node grants doesn't count at the moment, or it isn't known: META was looked at by whoever asks, and may
+-- have changed since they did.
+local function is_aside(in_cluster)
+  local notes = redis.call('GET', META)
+  -- In a cluster there are none in each slot.
+  if not notes then return not in_cluster end
+  local ends = string.match(notes, '^[^|]*|[^|]*|(%d+)|')
+  return not ends or ends + 0 > NOW
+end
+
 -- A token larger than all before on this node, and the proposed one where that is. A proposal far ahead of this node's
 -- clock is somebody's mistake, which must not last for ever.
 local function mint()
   local token = P
-  if #token ~= 16 or string.sub(token, 1, 10) + 0 > time[1] + 60 then
-    token = time[1] .. string.sub('00000' .. time[2], -6)
-  end
+  local clock = time[1] .. string.sub('00000' .. time[2], -6)
   local last = redis.call('GET', COUNTER)
+  if #token ~= 16 or string.sub(token, 1, 10) + 0 > time[1] + 60 then
+    token = clock
+  elseif not last and token < clock and is_aside(true) then
+    -- The counter may have been lost a moment ago, and the proposal be older.
+    token = clock
+  end
+  if last and (#last > 16 or last + 0 > 9e15) then
+    error('the token counter ' .. COUNTER .. ' is beyond all time; delete it')
+  end
   if last and (#last > #token or (#last == #token and last >= token)) then
     token = string.format('%.0f', last + 1)
   end
@@ -75,15 +92,6 @@ local function parts(entry)
   return string.match(entry, '^([^|]*)|(.*)|([^|]*)|(%d*)$')
 end
 
--- Whether what this node grants doesn't count at the moment, or it isn't known: META was looked at by whoever asks, and may
--- have changed since they did.
-local function is_aside(publish)
-  local notes = redis.call('GET', META)
-  -- In a cluster there are none in each slot.
-  if not notes then return publish ~= 'SPUBLISH' end
-  return string.match(notes, '^[^|]*|[^|]*|(%d+)|') + 0 > NOW
-end
-
 -- Lets in the waiters that can come in, in their order. Returns the first who can hear of it and has to wait, and its
 -- ticket.
 local function advance(publish)
@@ -97,7 +105,7 @@ local function advance(publish)
     -- Who can't be told, because its process has died, keeps nobody out.
     if hears and not admitted then return entry, ticket end
     local token = hears and mint()
-    local word = token and (is_aside(publish) and 'aside ' or 'granted ')
+    local word = token and (is_aside(publish == 'SPUBLISH') and 'aside ' or 'granted ')
       .. string.match(member, 'pq:%x+') .. ' ' .. place .. ' ' .. token
     if word and redis.call(publish, channel, word) > 0 then
       leave(entry)

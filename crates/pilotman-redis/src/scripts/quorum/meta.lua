@@ -4,31 +4,32 @@
 -- node's clock was off from the middle of all nodes' clocks; another one means that the clock was set.
 -- ARGV: set, run id, longest lease in ms, how, nonce, expected nonce, deviation in ms and its error, if known. How:
 --   look: change nothing but the last use, and what a restart brings
---   open: enter it without a quarantine
+--   open: enter it without a quarantine, unless it has been entered
 --   enter: enter it with a quarantine, as locks may be forgotten here, unless it has been entered
 --   reset: begin a quarantine, unless it has never been used
 --   claim: put our nonce in the place of the expected one
 --   lift: end the quarantine if our nonce is there
--- Answers {what, ms the quarantine lasts, longest lease in ms, time, its micros, nonce}; what: ok, absent, changed (another
+-- Answers {what, ms the quarantine lasts, longest lease in ms, time, its micros, nonce, deviation}; what: ok, absent, changed (another
 -- nonce is there), other (it belongs to another set, for so many ms still), longer (the nodes have agreed on a shorter
 -- lease), reset (a quarantine was begun).
 local set, run, longest, how = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local meta = redis.call('GET', KEYS[1])
-local ends, was, nonce = 0, 'ok', ''
+-- What can't be read has been forgotten.
+if meta and not string.match(meta, '^[^|]*|[^|]*|%d+|%d+|%d+|%x+|[^|]*$') then meta = nil end
+local ends, was, nonce, noted = 0, 'ok', '', ''
 local deviation, uncertain = tonumber(ARGV[7]), tonumber(ARGV[8])
 -- Clocks are slewed and measured with errors; less than this is no step.
 local STEP = 250
 
 local function answer(what, ms, lease)
-  return {what, ms, lease, time[1], time[2], nonce}
+  return {what, ms, lease, time[1], time[2], nonce, noted}
 end
 
 if meta then
   local its_set, its_run, its_end, its_longest, seen, its_nonce, its_deviation =
     string.match(meta, '^([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%x+)|(.*)$')
-  if not its_set then return answer('other', 0, 0) end
   its_end, its_longest, seen = tonumber(its_end), tonumber(its_longest), tonumber(seen)
   -- While the other set is in use, or its locks can be.
   local used = math.abs(now - seen) <= its_longest + 1000
@@ -42,11 +43,8 @@ if meta then
   its_deviation = its_set == set and tonumber(its_deviation)
   local stepped = used and deviation and its_deviation and math.abs(deviation - its_deviation) > STEP + uncertain
   -- A poor measurement does not replace a good one.
-  if not stepped and (not deviation or uncertain > STEP / 4) then deviation = its_deviation end
-  if how == 'open' then
-    nonce = '0'
-    ends = 0
-  elseif nonce == '0' and (how == 'reset' or stepped) or its_set == set and its_run ~= run then
+  if not stepped and (not deviation or its_deviation and uncertain > STEP / 4) then deviation = its_deviation end
+  if nonce == '0' and (how == 'reset' or stepped) or its_set == set and its_run ~= run then
     ends = now + longest
     was = 'reset'
     nonce = '0'
@@ -64,6 +62,6 @@ elseif how == 'open' then
 else
   return answer('absent', 0, longest)
 end
-local off = deviation and string.format('%.0f', deviation) or ''
-redis.call('SET', KEYS[1], string.format('%s|%s|%.0f|%.0f|%.0f|%s|%s', set, run, ends, longest, now, nonce, off))
+noted = deviation and string.format('%.0f', deviation) or ''
+redis.call('SET', KEYS[1], string.format('%s|%s|%.0f|%.0f|%.0f|%s|%s', set, run, ends, longest, now, nonce, noted))
 return answer(was, ends > now and ends - now or 0, longest)
