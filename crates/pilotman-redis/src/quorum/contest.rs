@@ -15,7 +15,7 @@ use futures_util::future::select_all;
 use futures_util::stream::FuturesUnordered;
 use pilotman_core::backend::{Attempt, BoxFuture, Grant, Outcome};
 use pilotman_core::clock::{Sleep, Time};
-use pilotman_core::{Error, ErrorKind, Result, Vote};
+use pilotman_core::{Error, ErrorKind, Result, Verdict, Vote};
 
 use super::hold::{Begun, Lost, Nodes, QuorumHold, bit};
 use super::lock::{QuorumLock, Reply, first_lease, lease};
@@ -350,7 +350,10 @@ impl<'a> Contest<'a> {
         self.nodes.iter_mut().for_each(|node| node.ask_at = now);
         match self.wait_until(registry, started.after(self.limit)).await? {
             Some(grant) => Ok(Outcome::Granted(grant)),
-            None => contended,
+            None => match self.tally() {
+                votes if votes.verdict() == Verdict::NoQuorum => Err(no_quorum(votes)),
+                _ => contended,
+            },
         }
     }
 

@@ -12,3 +12,4 @@ mod checklist;
 mod defects;
 mod faults;
 mod parity;
+mod regressions;
