@@ -75,7 +75,7 @@ pub(crate) fn of(setting: Setting) -> UnderTest {
     let Setting { name, nodes, down, sentinel } = setting;
     for server in ["redlock", "redis-sentinel"].iter().take(1 + usize::from(sentinel)) {
         if is_skipped(server) {
-            println!("skipped: {server} is not installed here, and that is allowed");
+            eprintln!("skipped: {server} is not installed here, and that is allowed");
             std::process::exit(0);
         }
     }

@@ -63,7 +63,7 @@ pub(crate) fn server(server: &'static str, connect: Connect) -> UnderTest {
 
 fn skip_if_allowed(server: &str) {
     if is_skipped(server) {
-        println!("skipped: {server} is not installed here, and that is allowed");
+        eprintln!("skipped: {server} is not installed here, and that is allowed");
         std::process::exit(0);
     }
 }
