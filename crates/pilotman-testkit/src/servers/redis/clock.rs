@@ -14,13 +14,13 @@ const LIBRARY: &str = "libfaketimeMT.so.1";
 #[derive(Debug, Clone)]
 pub(super) struct Clock {
     file: PathBuf,
-    library: PathBuf,
+    preload: PathBuf,
 }
 
 impl Clock {
     /// A clock that shows the right time, kept in this directory.
     pub(super) fn new(directory: &Path) -> io::Result<Self> {
-        let clock = Self { file: directory.join("clock"), library: library()? };
+        let clock = Self { file: directory.join("clock"), preload: library()? };
         clock.set(0)?;
         Ok(clock)
     }
@@ -43,7 +43,7 @@ impl Clock {
     pub(super) fn variables(&self) -> [(&'static str, OsString); 4] {
         // The allocator that Redis brings along asks for the time before the library can have memory from it, which ends in
         // a circle: so malloc is to be that of libc.
-        let mut preload = self.library.clone().into_os_string();
+        let mut preload = self.preload.clone().into_os_string();
         preload.push(" libc.so.6");
         [
             ("LD_PRELOAD", preload),
