@@ -34,6 +34,22 @@ pub(crate) enum Kind {
     Shared { mode: char, permits: u32 },
 }
 
+impl Kind {
+    pub(crate) fn of(primitive: Primitive) -> Self {
+        match primitive {
+            Primitive::Mutex => Self::Mutex,
+            Primitive::Read => Self::Shared { mode: 'r', permits: 0 },
+            Primitive::Write | Primitive::UpgradeableRead => Self::Shared { mode: 'w', permits: 0 },
+            Primitive::Permit(permits) => Self::Shared { mode: 'p', permits: permits.get() },
+        }
+    }
+}
+
+/// How long a grant lasts that was not asked for at that moment.
+pub(crate) fn first_lease(lease: Duration) -> Duration {
+    (lease / 3).max(FIRST_LEASE).min(lease)
+}
+
 /// How an attempt was answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
@@ -64,13 +80,10 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 
 impl RedisLock {
     pub(crate) fn new(format: &KeyFormat, clustered: bool, target: &Target) -> Self {
-        let kind = match target.primitive {
-            Primitive::Mutex => Kind::Mutex,
-            Primitive::Read => Kind::Shared { mode: 'r', permits: 0 },
-            Primitive::Write | Primitive::UpgradeableRead => Kind::Shared { mode: 'w', permits: 0 },
-            Primitive::Permit(permits) => Kind::Shared { mode: 'p', permits: permits.get() },
-        };
-        Self { keys: Keys::new(format, clustered, target.name.as_str(), target.primitive), kind }
+        Self {
+            keys: Keys::new(format, clustered, target.name.as_str(), target.primitive),
+            kind: Kind::of(target.primitive),
+        }
     }
 
     /// Runs a script on the keys of this lock.
@@ -98,7 +111,7 @@ impl RedisLock {
             return None;
         }
         let lease = attempt.spec.lease.unwrap_or(FIRST_LEASE);
-        let first = (lease / 3).max(FIRST_LEASE).min(lease);
+        let first = first_lease(lease);
         let (member, channels) = (self.member(attempt.id), &self.keys.channels);
         let mut entry = format!("{member}|{}|{channels}{process}|{process}", millis(first));
         if let Kind::Shared { permits, .. } = self.kind {

@@ -17,18 +17,18 @@ use crate::node::{Live, Node};
 pub(crate) const OPERATION: Duration = Duration::from_secs(2);
 /// How long after the holder's end the first waiter asks; each one behind it that much later, so that they don't ask at
 /// once.
-const AFTER_END: Duration = Duration::from_millis(2);
-const APART: Duration = Duration::from_millis(20);
+pub(crate) const AFTER_END: Duration = Duration::from_millis(2);
+pub(crate) const APART: Duration = Duration::from_millis(20);
 /// A waiter asks this often at least, in case that word of a grant was lost.
-const REFRESH: Duration = Duration::from_secs(1);
+pub(crate) const REFRESH: Duration = Duration::from_secs(1);
 /// The pauses between questions while a holder has the lock who won't tell us.
-const POLL_FIRST: Duration = Duration::from_millis(10);
-const POLL_LONGEST: Duration = Duration::from_millis(250);
+pub(crate) const POLL_FIRST: Duration = Duration::from_millis(10);
+pub(crate) const POLL_LONGEST: Duration = Duration::from_millis(250);
 /// The pause after a question that failed; it doubles.
-const RETRY_FIRST: Duration = Duration::from_millis(25);
-const RETRY_LONGEST: Duration = Duration::from_millis(500);
+pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(25);
+pub(crate) const RETRY_LONGEST: Duration = Duration::from_millis(500);
 /// Where programs were seen that don't stand in our queue, a lock that was left free is left to them for this long.
-const LEAVE_FREE: Duration = Duration::from_millis(15);
+pub(crate) const LEAVE_FREE: Duration = Duration::from_millis(15);
 
 /// How one wait for word ended.
 enum Woken {

@@ -18,12 +18,14 @@ use pilotman_core::clock::{Sleep, Time};
 use pilotman_core::{Error, ErrorKind, Result, Verdict, Vote};
 
 use super::hold::{Begun, Lost, Nodes, QuorumHold, bit};
-use super::lock::{QuorumLock, Reply, first_lease, lease};
+use super::lock::{QuorumLock, Reply, lease};
 use super::set::{Place, Question, Quorum, no_quorum};
 use super::{release, tokens};
-use crate::lock::ends;
+use crate::lock::{ends, first_lease};
 use crate::push::{Mail, Registered};
-use crate::waiting::OPERATION;
+use crate::waiting::{
+    AFTER_END, APART, LEAVE_FREE, OPERATION, POLL_FIRST, POLL_LONGEST, REFRESH, RETRY_FIRST, RETRY_LONGEST,
+};
 
 mod look;
 
@@ -32,20 +34,6 @@ use look::Look;
 /// Who has some votes but no quorum looks again after this time, and then after twice as long, and so on: others may have
 /// the rest, and the one of them who came first gets them all.
 const SETTLE: Duration = Duration::from_millis(2);
-/// A waiter asks each node this often at least, in case that word of a grant was lost.
-const REFRESH: Duration = Duration::from_secs(1);
-/// How long after the holder's end the first waiter asks; each one behind it that much later.
-const AFTER_END: Duration = Duration::from_millis(2);
-const APART: Duration = Duration::from_millis(20);
-/// The pauses between questions while a holder has the lock who won't tell us.
-const POLL_FIRST: Duration = Duration::from_millis(10);
-const POLL_LONGEST: Duration = Duration::from_millis(250);
-/// The pause after a question that failed; it doubles.
-const RETRY_FIRST: Duration = Duration::from_millis(25);
-const RETRY_LONGEST: Duration = Duration::from_millis(500);
-/// Where programs were seen that don't stand in our queues, a lock that was left free is left to them for this long.
-const LEAVE_FREE: Duration = Duration::from_millis(15);
-
 /// See the [module](self).
 struct Contest<'a> {
     quorum: &'a Arc<Quorum>,

@@ -13,10 +13,6 @@ use crate::keys::Keys;
 use crate::lock::{Kind, number};
 use crate::push::show_quorum_id;
 
-/// A lock that is handed to a waiter, who may hang, is the waiter's for a third of the lease at first, and for this long at
-/// least, so that it has the time to renew.
-const FIRST_LEASE: Duration = Duration::from_secs(3);
-
 /// One lock, as prepared for the scripts of all nodes.
 #[derive(Debug)]
 pub(super) struct QuorumLock {
@@ -66,17 +62,16 @@ pub(super) fn needed(nodes: usize, primitive: Primitive) -> usize {
 
 impl QuorumLock {
     pub(super) fn new(members: &[std::sync::Arc<Member>], target: &Target) -> Self {
-        let kind = match target.primitive {
-            Primitive::Mutex => Kind::Mutex,
-            Primitive::Read => Kind::Shared { mode: 'r', permits: 0 },
-            Primitive::Write | Primitive::UpgradeableRead => Kind::Shared { mode: 'w', permits: 0 },
-            Primitive::Permit(permits) => Kind::Shared { mode: 'p', permits: permits.get() },
-        };
         let keys = members.iter().map(|member| {
             let spec = &member.node.spec;
             Keys::of_quorum(&spec.key_format, spec.is_clustered(), target.name.as_str(), target.primitive)
         });
-        Self { kind, keys: keys.collect(), needed: needed(members.len(), target.primitive), refusal: Mutex::new(None) }
+        Self {
+            kind: Kind::of(target.primitive),
+            keys: keys.collect(),
+            needed: needed(members.len(), target.primitive),
+            refusal: Mutex::new(None),
+        }
     }
 
     pub(super) fn family(&self) -> &'static Family {
@@ -125,11 +120,6 @@ impl QuorumLock {
 /// How long the lease of an attempt is.
 pub(super) fn lease(attempt: &Attempt) -> Duration {
     attempt.spec.lease.unwrap_or(crate::RedisBackend::DEFAULT_LEASE)
-}
-
-/// How long a grant lasts that was not asked for at that moment.
-pub(super) fn first_lease(lease: Duration) -> Duration {
-    (lease / 3).max(FIRST_LEASE).min(lease)
 }
 
 pub(super) fn parse_reply(value: &Value) -> Option<Reply> {
