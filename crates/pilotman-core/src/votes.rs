@@ -49,7 +49,8 @@ pub enum Vote {
 pub enum Verdict {
     /// Enough nodes granted the lock.
     Acquired,
-    /// Enough nodes answered, but others have the lock on too many of them.
+    /// Enough nodes answered, but others have the lock on too many of them. Also if the answers of the rest could not have
+    /// made a difference and were not waited for.
     Conflicted,
     /// Too few nodes answered, or too few of those whose answers count.
     NoQuorum,
@@ -82,9 +83,13 @@ impl Votes {
 
     /// What they come to.
     pub fn verdict(&self) -> Verdict {
-        match self.granted() {
-            granted if granted >= self.needed => Verdict::Acquired,
-            granted if granted + self.conflicted() >= self.needed => Verdict::Conflicted,
+        let (granted, conflicted) = (self.granted(), self.conflicted());
+        let open = self.count(|vote| matches!(vote, Vote::Open));
+        // The holders of these nodes alone stand in the way, whatever those say that have not answered yet.
+        let barred = conflicted + self.needed > self.nodes.len();
+        match granted + conflicted {
+            _ if granted >= self.needed => Verdict::Acquired,
+            answered if answered >= self.needed || barred && answered + open >= self.needed => Verdict::Conflicted,
             _ => Verdict::NoQuorum,
         }
     }
@@ -140,6 +145,18 @@ mod tests {
         assert_eq!(of(&[Vote::Granted, failed(), failed()]), Verdict::NoQuorum);
         assert_eq!(of(&[Vote::Granted, Vote::SetAside, failed()]), Verdict::NoQuorum);
         assert_eq!(of(&[Vote::Granted, Vote::Granted, Vote::Conflicted, Vote::Conflicted]), Verdict::Conflicted);
+        assert_eq!(of(&[Vote::Conflicted, failed()]), Verdict::NoQuorum);
+    }
+
+    #[test]
+    fn who_has_not_answered_counts_only_where_it_would_matter() {
+        let of = |nodes: &[Vote]| votes(nodes).verdict();
+        assert_eq!(of(&[Vote::Conflicted, Vote::Open]), Verdict::Conflicted, "the open one could not have helped");
+        assert_eq!(of(&[Vote::Conflicted, Vote::Open, Vote::Open]), Verdict::NoQuorum);
+        assert_eq!(of(&[Vote::Conflicted, Vote::Conflicted, Vote::Open, Vote::Open]), Verdict::Conflicted);
+        let failed = Vote::Failed(Error::unavailable("down"));
+        assert_eq!(of(&[Vote::Conflicted, Vote::Conflicted, Vote::Open, failed]), Verdict::Conflicted);
+        assert_eq!(of(&[Vote::Granted, Vote::Open]), Verdict::NoQuorum);
     }
 
     #[test]

@@ -80,6 +80,18 @@ struct Standing {
     touched: bool,
 }
 
+impl Standing {
+    /// It was ours, and we have offered it to whoever came first, without an answer so far.
+    fn is_offered(&self) -> bool {
+        self.asking.is_some() && self.yields_until > 0
+    }
+
+    /// It is ours; also while it is out of the count since it is offered.
+    fn has_part(&self) -> bool {
+        self.vote.is_some() || self.is_offered()
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Held {
     from: Time,
@@ -406,9 +418,7 @@ impl<'a> Contest<'a> {
     /// With some votes but no quorum for a while: ask all nodes again, and offer to yield to whoever came first. In vain, it
     /// is done less and less often, until there are more votes.
     fn settle_if_due(&mut self, now: Time) {
-        // Also those that are out of the count while they are offered.
-        let offered = |node: &Standing| node.asking.is_some() && node.yields_until > 0;
-        let have = self.nodes.iter().filter(|node| node.vote.is_some() || offered(node)).count();
+        let have = self.nodes.iter().filter(|node| node.has_part()).count();
         let more = have > self.had;
         self.had = have;
         match self.settle_at {

@@ -60,12 +60,15 @@ impl Contest<'_> {
             return Look::Open;
         }
         let holders = || self.nodes.iter().filter_map(|node| node.answered.as_ref()).map(|answered| &answered.holder);
-        let unknown = self.nodes.iter().filter(|node| node.vote.is_none() && node.answered.is_none()).count();
+        // What we offer to yield is ours until the node says otherwise: with two who took it for the other one's, both would
+        // give up.
+        let is_unknown = |node: &&Standing| node.vote.is_none() && node.answered.is_none() && !node.is_offered();
+        let unknown = self.nodes.iter().filter(is_unknown).count();
         let to_another = holders().any(|one| {
             // Several readers or permits: they have it.
             one.is_empty() || holders().filter(|other| *other == one).count() + unknown >= needed
         });
-        let has_some = self.nodes.iter().any(|node| node.vote.is_some());
+        let has_some = self.nodes.iter().any(Standing::has_part);
         Look::Lost { to_another: to_another || !has_some }
     }
 
