@@ -46,7 +46,10 @@ fn zero_is_one_attempt(ctx: &Ctx) {
             assert_eq!(asked(&faults), 1, "{wait:?} asks once: {:?}", faults.log());
             assert_eq!(faults.calls(Operation::Watch), 0, "{wait:?} waits for nothing");
         }
-        drop(hold);
+        // Not just dropped: that gives it back in the background.
+        if let Some(hold) = hold {
+            hold.release();
+        }
     }
 }
 

@@ -402,7 +402,11 @@ impl Quorum {
         if live.run_id.is_empty() {
             return Ok(live);
         }
-        let twin = self.members[..at].iter().find(|other| other.run_id().as_ref() == Some(&live.run_id));
+        // Whichever of the two comes second finds the other one, so that they never vote both.
+        let is_twin = |(other, twin): &(usize, &Arc<Member>)| {
+            *other != at && (*other < at || twin.node.is_connected()) && twin.run_id().as_ref() == Some(&live.run_id)
+        };
+        let twin = self.members.iter().enumerate().find(is_twin).map(|(_, twin)| twin);
         match twin {
             None => Ok(live),
             Some(twin) => Err(Error::misconfigured(format!(
@@ -456,16 +460,21 @@ impl Quorum {
 
     /// Checks all nodes.
     pub(super) async fn check(self: &Arc<Self>) -> Result<()> {
-        let asked = (0..self.members.len()).map(|at| async move {
-            let member = &self.members[at];
-            let checked = async {
+        let settled = (0..self.members.len()).map(|at| async move {
+            let settled = async {
                 self.live(at).await?;
                 self.settle(at).await
             };
-            crate::waiting::asked(&member.node, checked).await
+            crate::waiting::asked(&self.members[at].node, settled).await
+        });
+        let settled = join_all(settled).await;
+        // With all of them known, each can be compared with the others.
+        let compared = settled.into_iter().enumerate().map(|(at, settled)| async move {
+            settled?;
+            crate::waiting::asked(&self.members[at].node, self.live(at)).await.map(drop)
         });
         let mut down = Vec::new();
-        for (at, result) in join_all(asked).await.into_iter().enumerate() {
+        for (at, result) in join_all(compared).await.into_iter().enumerate() {
             self.used(at, result.as_ref().err());
             match result {
                 Ok(()) => {}

@@ -23,6 +23,8 @@ async fn one_hung_node_costs_no_acquire_and_no_release() {
         let mut quorum = Quorum::entered(count).await;
         let locks = quorum.ready().await;
         let held = locks.mutex("held").acquire().await.unwrap();
+        // It did not wait for the node that is about to hang, nor for all the others.
+        quorum.held_on("held", count).await;
         quorum.0[1].freeze().unwrap();
         let mut total = Duration::ZERO;
         for nth in 0..10 {

@@ -1,0 +1,176 @@
+//! Opens sessions.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
+
+use pilotman_core::backend::{BoxFuture, Environment};
+use pilotman_core::clock::Sleep;
+use pilotman_core::{Error, ErrorKind, Result};
+use pilotman_session::Driver;
+use tokio::sync::{Notify, watch};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+
+use crate::failure;
+use crate::options::{Host, Postgres, Scope};
+use crate::session::PostgresSession;
+use crate::statements::first_row;
+use crate::wire::{self, Overheard};
+
+/// No time-out of the server may end a session or a wait of ours, and a server whose client has vanished shall notice. What an
+/// older server doesn't know is left out there.
+const SETTINGS: &str = "set lock_timeout=0;set statement_timeout=0;set idle_in_transaction_session_timeout=0;\
+                        set tcp_keepalives_idle=10;set tcp_keepalives_interval=5;set tcp_keepalives_count=3";
+const SETTINGS_14: &str = "set idle_session_timeout=0;set client_connection_check_interval=2000";
+const VERSION_14: i32 = 140_000;
+
+const IDENTITY: &str = "select pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \
+                        pg_catalog.current_setting('server_version_num'), \
+                        (select backend_start::text from pg_catalog.pg_stat_activity \
+                        where pid=pg_catalog.pg_backend_pid())";
+
+/// See the [module](self). Cheap to clone.
+#[derive(Clone)]
+pub struct PostgresDriver(pub(crate) Arc<Connector>);
+
+/// What sessions have in common.
+pub(crate) struct Connector {
+    pub(crate) postgres: Postgres,
+    pub(crate) environment: OnceLock<Environment>,
+}
+
+impl fmt::Debug for PostgresDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.postgres.fmt(f)
+    }
+}
+
+impl Driver for PostgresDriver {
+    type Session = PostgresSession;
+
+    fn connect(&self) -> BoxFuture<'_, Result<PostgresSession>> {
+        Box::pin(self.0.any_host())
+    }
+
+    fn shares_sessions(&self) -> bool {
+        self.0.postgres.scope == Scope::Session
+    }
+}
+
+impl Connector {
+    pub(crate) fn environment(&self) -> Result<&Environment> {
+        self.environment
+            .get()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a backend was used before its engine had started it"))
+    }
+
+    /// The first host that has what is needed.
+    async fn any_host(self: &Arc<Self>) -> Result<PostgresSession> {
+        let mut first = None;
+        for host in &self.postgres.hosts {
+            let limit = self.postgres.connect_timeout;
+            let late = Sleep::new(self.environment()?.clock.clone(), limit);
+            let session = tokio::select! {
+                biased;
+                session = self.open(host) => session,
+                () = late => Err(Error::unavailable(format!("{host} did not begin a session within {limit:?}"))
+                    .with_advice("see whether the host can be reached and its server answers")
+                    .no_effect(true)),
+            };
+            match session {
+                Ok(session) => return Ok(session),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or_else(|| Error::misconfigured("no PostgreSQL host is given")))
+    }
+
+    async fn open(self: &Arc<Self>, host: &Host) -> Result<PostgresSession> {
+        let stream = wire::connect(&self.postgres, host).await?;
+        let (stream, told) = Overheard::new(stream);
+        let config = self.config();
+        let user = config.get_user().unwrap_or_default().to_owned();
+        let (client, mut connection) = config
+            .connect_raw(stream, NoTls)
+            .await
+            .map_err(|error| failure::of_connecting(&host.to_string(), &user, error))?;
+        let (closer, closed) = watch::channel(false);
+        let notified = Arc::new(Notify::new());
+        let notify = notified.clone();
+        // It lives as long as the session; its end is what tells that the connection has ended.
+        drop(tokio::spawn(async move {
+            loop {
+                match poll_fn(|cx| connection.poll_message(cx)).await {
+                    Some(Ok(AsyncMessage::Notification(_))) => notify.notify_one(),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "a session's connection has failed");
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            let _ = closer.send(true);
+        }));
+        self.begin(host, client, told.process(), closed, notified).await
+    }
+
+    fn config(&self) -> Config {
+        let postgres = &self.postgres;
+        let mut config = Config::new();
+        // Encryption is a matter of the stream.
+        config.ssl_mode(SslMode::Disable).application_name(&postgres.application_name);
+        let user = postgres.user.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "postgres".to_owned());
+        config.dbname(postgres.database.as_deref().unwrap_or(&user)).user(user);
+        if let Some(password) = &postgres.password {
+            config.password(&password.0[..]);
+        }
+        config
+    }
+
+    /// Looks who serves, and sets what a session needs.
+    async fn begin(
+        self: &Arc<Self>,
+        host: &Host,
+        client: Client,
+        told: Option<i32>,
+        closed: watch::Receiver<bool>,
+        notified: Arc<Notify>,
+    ) -> Result<PostgresSession> {
+        let failed = |error| failure::of_connecting(&host.to_string(), "", error);
+        let messages = client.simple_query(IDENTITY).await.map_err(failed)?;
+        let row = first_row(&messages);
+        let column = |at: usize| row.and_then(|row| row.get(at)).unwrap_or_default();
+        let number = |at: usize| column(at).parse::<i32>();
+        let (Ok(process), Ok(version)) = (number(0), number(2)) else {
+            return Err(Error::new(ErrorKind::Internal, format!("{host} does not say who it is")));
+        };
+        if column(1) == "t" {
+            return Err(Error::misconfigured(format!("{host} is a standby, whose locks nobody else sees"))
+                .with_advice("connect to the primary; with several hosts the standbys are passed over"));
+        }
+        let scope = self.postgres.scope;
+        if scope == Scope::Session && !self.postgres.trusts_pooler && told != Some(process) {
+            return Err(Error::misconfigured(format!(
+                "a pooler stands before {host}: it may give a session's locks to others"
+            ))
+            .with_advice(
+                "connect to the server itself, or hold locks in transactions (scope=transaction); if the pooler gives each \
+                 connection a server session of its own (pool_mode=session), say so (pooler=session)",
+            ));
+        }
+        if scope == Scope::Session {
+            client.batch_execute(SETTINGS).await.map_err(failed)?;
+            if version >= VERSION_14
+                && let Err(error) = client.batch_execute(SETTINGS_14).await
+            {
+                // Not all systems can look after their clients.
+                tracing::debug!(%error, "a setting is not to be had");
+                client.batch_execute("set idle_session_timeout=0").await.map_err(failed)?;
+            }
+        }
+        let started = column(3).to_owned();
+        Ok(PostgresSession::new(self.clone(), host.clone(), client, (process, started), closed, notified))
+    }
+}

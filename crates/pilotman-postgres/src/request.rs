@@ -1,0 +1,51 @@
+//! What a session is asked for.
+
+use std::sync::Arc;
+
+use pilotman_core::{Primitive, Target};
+use pilotman_session::Request;
+
+use crate::key::PostgresKey;
+use crate::options::Scope;
+
+/// How a lock is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Exclusive,
+    Shared,
+    /// One of so many permits.
+    Permit(u32),
+}
+
+/// See the [module](self).
+#[derive(Debug, Clone)]
+pub struct PostgresRequest {
+    pub(crate) key: PostgresKey,
+    pub(crate) mode: Mode,
+    pub(crate) token: bool,
+    pub(crate) scope: Scope,
+}
+
+impl PostgresRequest {
+    pub(crate) fn new(target: &Target, strict: bool, token: bool, scope: Scope) -> Arc<Self> {
+        let mode = match target.primitive {
+            Primitive::Mutex | Primitive::Write | Primitive::UpgradeableRead => Mode::Exclusive,
+            Primitive::Read => Mode::Shared,
+            Primitive::Permit(permits) => Mode::Permit(permits.get()),
+        };
+        Arc::new(Self { key: PostgresKey::of_target(target, strict), mode, token, scope })
+    }
+}
+
+impl Request for Arc<PostgresRequest> {
+    type Key = PostgresKey;
+
+    fn key(&self) -> &PostgresKey {
+        &self.key
+    }
+
+    fn can_join(&self) -> bool {
+        // The server counts what a session has of a key, and would give it an exclusive lock twice.
+        self.scope == Scope::Session && self.mode != Mode::Exclusive
+    }
+}

@@ -1,0 +1,410 @@
+//! One session of ours.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pilotman_core::backend::BoxFuture;
+use pilotman_core::clock::Sleep;
+use pilotman_core::{Error, ErrorKind, LossReason, Result};
+use pilotman_session::{Attempted, Driver, Granted, Session, Stop};
+use tokio::io::AsyncReadExt;
+use tokio::sync::{Notify, watch};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::connect::{Connector, PostgresDriver};
+use crate::failure;
+use crate::key::PostgresKey;
+use crate::options::{Host, Scope};
+use crate::request::{Mode, PostgresRequest};
+use crate::{permits, statements, wire};
+
+/// Asking for a cancellation, or to end another session, may take this long.
+const CONTROL: Duration = Duration::from_secs(2);
+/// A session that could not be told that it is over is told so this often.
+const END_TRIES: u32 = 5;
+
+/// See the [module](self).
+pub struct PostgresSession {
+    connector: Arc<Connector>,
+    host: Host,
+    client: Client,
+    /// Its process at the server, and when that began: process numbers come again.
+    identity: (i32, String),
+    closed: watch::Receiver<bool>,
+    /// Something was told on a channel.
+    pub(crate) notified: Arc<Notify>,
+    /// What is held here is not known any more.
+    is_lost: bool,
+}
+
+/// What tells which of a semaphore's permits it is; 0 for other locks.
+pub(crate) type Cookie = u32;
+
+/// How a statement that could be cancelled has ended.
+pub(crate) enum Ended {
+    Done(Vec<SimpleQueryMessage>),
+    Failed(tokio_postgres::Error),
+}
+
+impl PostgresSession {
+    pub(crate) fn new(
+        connector: Arc<Connector>,
+        host: Host,
+        client: Client,
+        identity: (i32, String),
+        closed: watch::Receiver<bool>,
+        notified: Arc<Notify>,
+    ) -> Self {
+        Self { connector, host, client, identity, closed, notified, is_lost: false }
+    }
+
+    fn scope(&self) -> Scope {
+        self.connector.postgres.scope
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.connector.environment.get().map_or(0, |environment| environment.random.next())
+    }
+
+    pub(crate) async fn pause(&self, time: Duration) -> Result<()> {
+        Sleep::new(self.connector.environment()?.clock.clone(), time).await;
+        Ok(())
+    }
+
+    /// Runs statements, for the rows of all of them.
+    pub(crate) async fn query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, tokio_postgres::Error> {
+        self.client.simple_query(sql).await
+    }
+
+    /// Runs one statement, for the text of its first column.
+    pub(crate) async fn value(&self, sql: &str) -> Result<Option<String>, tokio_postgres::Error> {
+        let messages = self.query(sql).await?;
+        Ok(statements::rows(&messages).last().and_then(|row| row.get(0)).map(str::to_owned))
+    }
+
+    /// Runs statements that may wait for long, and has them cancelled when nobody wants them any longer.
+    pub(crate) async fn query_until(&self, sql: &str, stop: &mut Stop) -> Ended {
+        let mut work = pin!(self.client.simple_query(sql));
+        let done = tokio::select! {
+            biased;
+            done = &mut work => done,
+            () = stop.requested() => {
+                if let Err(error) = self.cancel().await {
+                    tracing::debug!(%error, "a wait could not be cancelled");
+                }
+                // Whoever asked bounds the time.
+                work.await
+            }
+        };
+        done.map_or_else(Ended::Failed, Ended::Done)
+    }
+
+    /// Asks the server, over a connection of its own, to cancel what runs here; when this has ended, it was done.
+    async fn cancel(&self) -> Result<()> {
+        let work = async {
+            let mut stream = wire::connect(&self.connector.postgres, &self.host).await?;
+            let asked = self.client.cancel_token().cancel_query_raw(&mut stream, NoTls).await;
+            asked.map_err(failure::lost)?;
+            // The server ends the connection once it has told the other process: later, it would hit another statement.
+            let mut rest = Vec::new();
+            let ended = stream.read_to_end(&mut rest).await;
+            ended.map(drop).map_err(|error| Error::unavailable("the cancellation was cut off").with_source(error))
+        };
+        let late = Sleep::new(self.connector.environment()?.clock.clone(), CONTROL);
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = late => Err(Error::unavailable(format!("the server took no cancellation within {CONTROL:?}"))),
+        }
+    }
+
+    /// After an error: whatever the server may have granted before it is given back, and the error says what it means.
+    pub(crate) async fn after(&mut self, error: tokio_postgres::Error, give_back: &str) -> Error {
+        let error = if error.as_db_error().is_some() { failure::of_statement(error) } else { failure::lost(error) };
+        if let Err(again) = self.query(give_back).await {
+            tracing::debug!(error = %again, "nothing more can be known of this session");
+            self.is_lost = true;
+        }
+        error
+    }
+
+    fn sequence(&self) -> String {
+        // In a string: what is in quotes there is a name.
+        self.connector.postgres.quoted_sequence().replace('\'', "''")
+    }
+
+    fn next_token(&self) -> String {
+        format!("pg_catalog.nextval('{}')", self.sequence())
+    }
+
+    /// Makes the sequence. Several may do so at the same time, of whom all but one fail.
+    async fn make_sequence(&self) -> Result<()> {
+        let sql = format!("create sequence if not exists {}", self.connector.postgres.quoted_sequence());
+        let Err(error) = self.query(&sql).await else { return Ok(()) };
+        let exists = ["23505", "42P07"].contains(&error.code().map_or("", |code| code.code()));
+        match exists {
+            true => Ok(()),
+            false => Err(failure::of_statement(error).with_advice(format!(
+                "fencing tokens come from a sequence: have it made by somebody who may ({sql}), and grant usage on it"
+            ))),
+        }
+    }
+
+    /// A token for a hold of this session.
+    async fn token(&self) -> Result<u64> {
+        let sql = format!("select {}", self.next_token());
+        let value = match self.value(&sql).await {
+            Err(error) if failure::is_missing(&error) => {
+                self.make_sequence().await?;
+                self.value(&sql).await
+            }
+            value => value,
+        };
+        let value = value.map_err(failure::of_statement)?;
+        number(value.as_deref())
+    }
+
+    async fn try_exclusive(&mut self, request: &PostgresRequest, token: bool) -> Result<Attempted<Cookie>> {
+        let PostgresRequest { key, mode, .. } = *request;
+        let attempt = statements::attempt(key, Scope::Session, mode);
+        let sql = match token {
+            true => format!("select case when {attempt} then {} end", self.next_token()),
+            false => format!("select case when {attempt} then 0 end"),
+        };
+        match self.value(&sql).await {
+            Ok(None) => Ok(Attempted::Contended),
+            Ok(Some(value)) => {
+                let token = if token { Some(number(Some(&value))?) } else { None };
+                Ok(Attempted::Granted(Granted { cookie: 0, token }))
+            }
+            Err(error) => Err(self.after(error, &format!("select {}", statements::unlock(key, mode))).await),
+        }
+    }
+
+    async fn try_in_session(&mut self, request: &PostgresRequest, held: &[Cookie]) -> Result<Attempted<Cookie>> {
+        let PostgresRequest { key, mode, .. } = *request;
+        if let Mode::Permit(permits) = mode {
+            return permits::attempt(self, key, permits, held).await;
+        }
+        if !held.is_empty() {
+            // Once more what this session has.
+            let sql = format!(
+                "select {} and {}",
+                statements::nobody_waits(key),
+                statements::attempt(key, Scope::Session, mode)
+            );
+            return match self.value(&sql).await {
+                Ok(value) if value.as_deref() == Some("t") => {
+                    Ok(Attempted::Granted(Granted { cookie: 0, token: None }))
+                }
+                Ok(_) => Ok(Attempted::Contended),
+                Err(error) => Err(self.after(error, "select 1").await),
+            };
+        }
+        let attempted = self.try_exclusive(request, request.token).await;
+        match attempted {
+            // Where the sequence is not there, nothing was tried yet.
+            Err(error) if request.token && is_missing_sequence(&error) => {
+                self.make_sequence().await?;
+                self.try_exclusive(request, true).await
+            }
+            attempted => attempted,
+        }
+    }
+
+    async fn try_in_transaction(&mut self, request: &PostgresRequest) -> Result<Attempted<Cookie>> {
+        let PostgresRequest { key, mode, .. } = *request;
+        let attempt = match mode {
+            Mode::Permit(permits) => {
+                let from = (self.random() % u64::from(permits)) as u32;
+                statements::any_permit(key, permits, from, &[], Scope::Transaction)
+            }
+            mode => format!("case when {} then 0 end", statements::attempt(key, Scope::Transaction, mode)),
+        };
+        match self.value(&format!("{};select {attempt}", statements::BEGIN)).await {
+            Ok(Some(_)) => Ok(Attempted::Granted(Granted { cookie: 0, token: None })),
+            Ok(None) => match self.query("rollback").await {
+                Ok(_) => Ok(Attempted::Contended),
+                Err(error) => Err(self.after(error, "rollback").await),
+            },
+            Err(error) => Err(self.after(error, "rollback").await),
+        }
+    }
+
+    async fn wait_in_session(&mut self, request: &PostgresRequest, stop: &mut Stop) -> Result<bool> {
+        let PostgresRequest { key, mode, .. } = *request;
+        let wait = format!("select {}", statements::wait(key, Scope::Session, mode));
+        match self.query_until(&wait, stop).await {
+            Ended::Done(_) => Ok(true),
+            Ended::Failed(error) => {
+                let stopped = failure::is_cancelled(&error) && stop.is_requested();
+                // The grant may have come first: the session has the lock then, although the statement failed.
+                let error = self.after(error, &format!("select {}", statements::unlock(key, mode))).await;
+                if stopped { Ok(false) } else { Err(error) }
+            }
+        }
+    }
+
+    async fn wait_in_transaction(&mut self, request: &PostgresRequest, stop: &mut Stop) -> Result<bool> {
+        let PostgresRequest { key, mode, .. } = *request;
+        if let Mode::Permit(_) = mode {
+            return permits::poll(self, request, stop).await;
+        }
+        let wait = format!("{};select {}", statements::BEGIN, statements::wait(key, Scope::Transaction, mode));
+        match self.query_until(&wait, stop).await {
+            Ended::Done(_) => Ok(true),
+            Ended::Failed(error) => {
+                let stopped = failure::is_cancelled(&error) && stop.is_requested();
+                let error = self.after(error, "rollback").await;
+                if stopped { Ok(false) } else { Err(error) }
+            }
+        }
+    }
+
+    /// One attempt in a transaction, for whoever tries again and again.
+    pub(crate) async fn try_once(&mut self, request: &PostgresRequest) -> Result<bool> {
+        Ok(matches!(self.try_in_transaction(request).await?, Attempted::Granted(_)))
+    }
+
+    /// Adds the token that was asked for; without one there is no hold.
+    async fn with_token(&mut self, request: &Arc<PostgresRequest>, cookie: Cookie) -> Result<Granted<Cookie>> {
+        if !request.token {
+            return Ok(Granted { cookie, token: None });
+        }
+        match self.token().await {
+            Ok(token) => Ok(Granted { cookie, token: Some(token) }),
+            Err(error) => {
+                if self.unlock(&[(request.clone(), cookie)]).await.is_err() {
+                    self.is_lost = true;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends another session of ours that is known by its process.
+    pub(crate) async fn end_other(&self, process: i32, started: &str) -> Result<(), tokio_postgres::Error> {
+        let started = started.replace('\'', "''");
+        let sql = format!(
+            "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
+             where pid={process} and backend_start::text='{started}'"
+        );
+        self.query(&sql).await.map(drop)
+    }
+}
+
+/// Whether the sequence of the tokens is what is missing.
+fn is_missing_sequence(error: &Error) -> bool {
+    error.to_string().contains("(42P01)")
+}
+
+pub(crate) fn number(value: Option<&str>) -> Result<u64> {
+    value.and_then(|value| value.parse().ok()).ok_or_else(|| {
+        Error::new(ErrorKind::Internal, "the server answers with something that is no number").no_effect(false)
+    })
+}
+
+impl Session for PostgresSession {
+    type Request = Arc<PostgresRequest>;
+    type Cookie = Cookie;
+
+    async fn try_lock(&mut self, request: &Arc<PostgresRequest>, held: &[Cookie]) -> Result<Attempted<Cookie>> {
+        let attempted = match self.scope() {
+            Scope::Session => self.try_in_session(request, held).await?,
+            Scope::Transaction => self.try_in_transaction(request).await?,
+        };
+        match attempted {
+            Attempted::Granted(Granted { cookie, token: None }) => {
+                self.with_token(request, cookie).await.map(Attempted::Granted)
+            }
+            attempted => Ok(attempted),
+        }
+    }
+
+    async fn lock(&mut self, request: &Arc<PostgresRequest>, mut stop: Stop) -> Result<Option<Granted<Cookie>>> {
+        let cookie = match (self.scope(), request.mode) {
+            (Scope::Session, Mode::Permit(permits)) => permits::wait(self, request.key, permits, &mut stop).await?,
+            (Scope::Session, _) => self.wait_in_session(request, &mut stop).await?.then_some(0),
+            (Scope::Transaction, _) => self.wait_in_transaction(request, &mut stop).await?.then_some(0),
+        };
+        match cookie {
+            Some(cookie) => self.with_token(request, cookie).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn unlock(&mut self, holds: &[(Arc<PostgresRequest>, Cookie)]) -> Result<Vec<bool>> {
+        if self.scope() == Scope::Transaction {
+            // It holds but one.
+            self.query("commit").await.map_err(failure::of_statement)?;
+            return Ok(vec![true; holds.len()]);
+        }
+        let release = |(request, number): &(Arc<PostgresRequest>, Cookie)| match request.mode {
+            Mode::Permit(_) => format!("select {}", statements::unlock_permit(request.key, *number)),
+            mode => format!("select {}", statements::unlock(request.key, mode)),
+        };
+        let sql: Vec<_> = holds.iter().map(release).collect();
+        let messages = self.query(&sql.join(";")).await.map_err(failure::of_statement)?;
+        Ok(statements::rows(&messages).map(|row| row.get(0) == Some("t")).collect())
+    }
+
+    async fn mint(&mut self, _: &Arc<PostgresRequest>) -> Result<u64> {
+        if self.is_usable() { self.token().await } else { Err(Error::lost(LossReason::SessionEnded)) }
+    }
+
+    async fn ping(&mut self) -> Result<()> {
+        self.query("select 1").await.map(drop).map_err(failure::lost)
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.is_lost && !self.client.is_closed()
+    }
+
+    fn closed(&self) -> BoxFuture<'static, ()> {
+        let mut closed = self.closed.clone();
+        Box::pin(async move {
+            // A sender that is gone has told all it could.
+            let _ = closed.wait_for(|closed| *closed).await;
+        })
+    }
+
+    fn end_remotely(&self) -> BoxFuture<'static, ()> {
+        let (connector, (process, started)) = (self.connector.clone(), self.identity.clone());
+        Box::pin(async move {
+            let mut pause = Duration::from_millis(250);
+            for _ in 0..END_TRIES {
+                if let Ok(other) = PostgresDriver(connector.clone()).connect().await
+                    && other.end_other(process, &started).await.is_ok()
+                {
+                    return;
+                }
+                let Ok(environment) = connector.environment() else { return };
+                Sleep::new(environment.clock.clone(), pause).await;
+                pause *= 2;
+            }
+            tracing::warn!(
+                lock.backend = "postgres",
+                process,
+                "the server could not be told to end a session; it does so when it notices that the connection is gone"
+            );
+        })
+    }
+
+    fn end(self) -> impl Future<Output = ()> + Send {
+        let mut closed = self.closed.clone();
+        async move {
+            // It says good-bye when nobody can ask it anything any more.
+            drop(self.client);
+            let _ = closed.wait_for(|closed| *closed).await;
+        }
+    }
+}
+
+/// The gate's key, for error messages and tests.
+impl PostgresSession {
+    pub(crate) fn give_back_gate(gate: PostgresKey, mode: Mode) -> String {
+        format!("select {}", statements::unlock(gate, mode))
+    }
+}

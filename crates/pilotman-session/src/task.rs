@@ -1,0 +1,374 @@
+//! The task that runs a session's statements, one after the other.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use pilotman_core::backend::{AttemptId, BoxFuture, Environment, Released};
+use pilotman_core::clock::{Clock, Sleep, Time};
+use pilotman_core::{Error, LossReason, Result};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::driver::{Attempted, Driver, Granted, Request, Session, Stop};
+use crate::line::{Command, Line};
+use crate::sessions::Shared;
+
+/// See the [module](self).
+pub(crate) struct Task<D: Driver> {
+    pub(crate) session: D::Session,
+    pub(crate) line: Arc<Line<D::Session>>,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command<D::Session>>,
+    pub(crate) shared: Weak<Shared<D>>,
+    pub(crate) environment: Environment,
+    pub(crate) heartbeat: Duration,
+    pub(crate) idle: Duration,
+}
+
+/// Why a session is given up.
+enum Over {
+    /// In good order.
+    Wanted,
+    /// The connection has ended.
+    Closed,
+    /// A statement has had no answer, or one after which nothing is known.
+    Unknown,
+}
+
+/// What came first of a statement's answer, its time-out and the end of the connection.
+enum Step<T> {
+    Answered(Result<T>),
+    Over(Over),
+}
+
+/// Where a task is: apart from the session, which statements borrow.
+struct State {
+    clock: Arc<dyn Clock>,
+    limit: Duration,
+    closed: BoxFuture<'static, ()>,
+    /// When the server was last heard.
+    heard: Time,
+}
+
+impl State {
+    /// Runs one statement.
+    async fn run<T>(&mut self, work: impl Future<Output = Result<T>>) -> Step<T> {
+        let late = Sleep::new(self.clock.clone(), self.limit);
+        tokio::select! {
+            biased;
+            answer = work => {
+                if answer.is_ok() {
+                    self.heard = self.clock.now();
+                }
+                Step::Answered(answer)
+            }
+            () = &mut self.closed => Step::Over(Over::Closed),
+            () = late => Step::Over(Over::Unknown),
+        }
+    }
+}
+
+impl<D: Driver> Task<D> {
+    pub(crate) async fn run(mut self) {
+        let clock = self.environment.clock.clone();
+        let closed = self.session.closed();
+        let mut state = State { heard: clock.now(), clock, limit: self.heartbeat, closed };
+        let mut backlog = VecDeque::new();
+        let mut ends = Vec::new();
+        let over = loop {
+            let command = match backlog.pop_front() {
+                Some(command) => command,
+                None => match self.next(&mut state).await {
+                    Ok(Some(command)) => command,
+                    Ok(None) => continue,
+                    Err(over) => break over,
+                },
+            };
+            let over = match command {
+                Command::End { reply } => {
+                    ends.push(reply);
+                    Some(Over::Wanted)
+                }
+                command => self.perform(command, &mut state, &mut backlog).await,
+            };
+            // Before anybody is woken who looks for a session that has nothing to do.
+            self.line.state().busy -= 1;
+            if let Some(shared) = self.shared.upgrade() {
+                shared.freed.notify_waiters();
+            }
+            if let Some(over) = over {
+                break over;
+            }
+            if !self.session.is_usable() {
+                break Over::Unknown;
+            }
+        };
+        self.end(over, backlog, ends).await;
+    }
+
+    /// The next command, or nothing after the session was looked after.
+    async fn next(&mut self, state: &mut State) -> Result<Option<Command<D::Session>>, Over> {
+        let has_holds = self.line.state().has_holds();
+        let pause = if has_holds { self.heartbeat } else { self.idle };
+        let timer = Sleep::until(state.clock.clone(), state.heard.after(pause));
+        tokio::select! {
+            biased;
+            command = self.commands.recv() => command.map(Some).ok_or(Over::Wanted),
+            () = &mut state.closed => Err(Over::Closed),
+            () = timer => self.look_after(state, has_holds).await.map(|()| None),
+        }
+    }
+
+    async fn look_after(&mut self, state: &mut State, has_holds: bool) -> Result<(), Over> {
+        if !has_holds && self.shared.upgrade().is_none_or(|shared| shared.gives_up(&self.line)) {
+            return Err(Over::Wanted);
+        }
+        match state.run(self.session.ping()).await {
+            Step::Answered(Ok(())) => Ok(()),
+            Step::Answered(Err(error)) => {
+                tracing::debug!(%error, "a session has no heartbeat");
+                Err(Over::Unknown)
+            }
+            Step::Over(over) => Err(over),
+        }
+    }
+
+    async fn perform(
+        &mut self,
+        command: Command<D::Session>,
+        state: &mut State,
+        backlog: &mut VecDeque<Command<D::Session>>,
+    ) -> Option<Over> {
+        match command {
+            Command::Try { id, request, reply } => {
+                let held = self.line.state().cookies(request.key());
+                let answer = match state.run(self.session.try_lock(&request, &held)).await {
+                    Step::Answered(answer) => answer,
+                    Step::Over(over) => {
+                        let _ = reply.send(Err(ended()));
+                        return Some(over);
+                    }
+                };
+                if let Ok(Attempted::Granted(granted)) = &answer {
+                    self.line.state().add(id, request, granted.cookie.clone());
+                }
+                // Whoever dropped the attempt abandons it.
+                let _ = reply.send(answer);
+                None
+            }
+            Command::Wait { id, request, reply } => {
+                let over = self.wait(id, request, reply, state, backlog).await;
+                self.line.state().unreserve();
+                over
+            }
+            Command::Release { ids, reply } => match self.release(&ids, state).await {
+                Ok(answers) => {
+                    let _ = reply.send(answers);
+                    None
+                }
+                Err(over) => {
+                    let _ = reply.send(ids.iter().map(|_| Ok(Released::Gone(LossReason::SessionEnded))).collect());
+                    Some(over)
+                }
+            },
+            Command::Abandon { id, reply } => {
+                let released = self.release(&[id], state).await;
+                let _ = reply.send(());
+                released.err()
+            }
+            Command::Mint { id, reply } => {
+                let request = self.line.state().held(id).map(|held| held.request.clone());
+                let Some(request) = request else {
+                    let _ = reply.send(Err(Error::lost(LossReason::Gone)));
+                    return None;
+                };
+                match state.run(self.session.mint(&request)).await {
+                    Step::Answered(token) => {
+                        let _ = reply.send(token);
+                        None
+                    }
+                    Step::Over(over) => {
+                        let _ = reply.send(Err(Error::lost(LossReason::SessionEnded)));
+                        Some(over)
+                    }
+                }
+            }
+            Command::Visit(visit) => {
+                let visited = visit(&mut self.session);
+                match state.run(async { Ok(visited.await) }).await {
+                    Step::Answered(_) => None,
+                    Step::Over(over) => Some(over),
+                }
+            }
+            Command::End { reply } => {
+                let _ = reply.send(());
+                Some(Over::Wanted)
+            }
+        }
+    }
+
+    /// Waits on the server for as long as somebody wants it.
+    async fn wait(
+        &mut self,
+        id: AttemptId,
+        request: <D::Session as Session>::Request,
+        reply: oneshot::Sender<Result<Granted<<D::Session as Session>::Cookie>>>,
+        state: &mut State,
+        backlog: &mut VecDeque<Command<D::Session>>,
+    ) -> Option<Over> {
+        let (stopper, stop) = Stop::new();
+        let mut abandoned = None;
+        let mut until = Time::NEVER;
+        let answer = {
+            let mut waiting = pin!(self.session.lock(&request, stop));
+            loop {
+                let late = Sleep::until(state.clock.clone(), until);
+                tokio::select! {
+                    biased;
+                    answer = &mut waiting => break answer,
+                    command = self.commands.recv() => {
+                        match command {
+                            Some(Command::Abandon { id: other, reply }) if other == id => {
+                                // It is answered with the wait, as one command.
+                                self.line.state().busy -= 1;
+                                abandoned = Some(reply);
+                            }
+                            Some(Command::End { reply }) => backlog.push_back(Command::End { reply }),
+                            Some(command) => {
+                                backlog.push_back(command);
+                                continue;
+                            }
+                            None => {}
+                        }
+                        let _ = stopper.send(true);
+                        until = state.clock.now().after(state.limit);
+                    }
+                    () = &mut state.closed => {
+                        let _ = reply.send(Err(ended()));
+                        return Some(Over::Closed);
+                    }
+                    () = late => {
+                        let _ = reply.send(Err(ended()));
+                        return Some(Over::Unknown);
+                    }
+                }
+            }
+        };
+        state.heard = state.clock.now();
+        match answer {
+            Ok(Some(granted)) => {
+                self.line.state().add(id, request, granted.cookie.clone());
+                if abandoned.is_some() {
+                    return self.release(&[id], state).await.err();
+                }
+                // Whoever dropped the wait abandons it.
+                let _ = reply.send(Ok(granted));
+            }
+            Ok(None) => {
+                let _ = reply.send(Err(ended()));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+        None
+    }
+
+    /// Gives back what these attempts hold here.
+    async fn release(&mut self, ids: &[AttemptId], state: &mut State) -> Result<Vec<Result<Released>>, Over> {
+        let (mut known, mut holds) = (Vec::new(), Vec::new());
+        {
+            let mut line = self.line.state();
+            for id in ids {
+                let held = line.remove(*id);
+                known.push(held.is_some());
+                holds.extend(held.map(|held| (held.request, held.cookie)));
+            }
+        }
+        let mut found = Vec::new();
+        if !holds.is_empty() {
+            match state.run(self.session.unlock(&holds)).await {
+                Step::Answered(Ok(answers)) => found = answers,
+                Step::Answered(Err(error)) => {
+                    tracing::debug!(%error, "a release failed; its session is ended");
+                    return Err(Over::Unknown);
+                }
+                Step::Over(over) => return Err(over),
+            }
+        }
+        let mut found = found.into_iter();
+        Ok(known
+            .into_iter()
+            .map(|known| match known && found.next().unwrap_or(false) {
+                true => Ok(Released::Free { others_wait: false }),
+                false => Ok(Released::Gone(LossReason::Gone)),
+            })
+            .collect())
+    }
+
+    async fn end(
+        mut self,
+        over: Over,
+        backlog: VecDeque<Command<D::Session>>,
+        mut ends: Vec<oneshot::Sender<()>>,
+    ) {
+        let lost = self.line.state().end();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.forget(&self.line);
+        }
+        if !lost.is_empty() {
+            tracing::debug!(lock.count = lost.len(), "a session with holds has ended");
+        }
+        for id in lost {
+            self.environment.events.lost(id, LossReason::SessionEnded);
+        }
+        self.commands.close();
+        let mut left = backlog;
+        while let Some(command) = self.commands.recv().await {
+            left.push_back(command);
+        }
+        for command in left {
+            if let Some(end) = refuse(command) {
+                ends.push(end);
+            }
+        }
+        let remotely = match over {
+            Over::Wanted | Over::Closed => None,
+            Over::Unknown => Some(self.session.end_remotely()),
+        };
+        // A server that hangs holds nobody up here.
+        let limit = Sleep::new(self.environment.clock.clone(), self.heartbeat);
+        tokio::select! {
+            () = self.session.end() => {}
+            () = limit => {}
+        }
+        for end in ends {
+            let _ = end.send(());
+        }
+        if let Some(remotely) = remotely {
+            remotely.await;
+        }
+    }
+}
+
+/// Answers a command that comes too late.
+fn refuse<S: Session>(command: Command<S>) -> Option<oneshot::Sender<()>> {
+    match command {
+        Command::Try { reply, .. } => drop(reply.send(Err(ended()))),
+        Command::Wait { reply, .. } => drop(reply.send(Err(ended()))),
+        Command::Release { ids, reply } => {
+            drop(reply.send(ids.iter().map(|_| Ok(Released::Gone(LossReason::SessionEnded))).collect()));
+        }
+        Command::Abandon { reply, .. } => drop(reply.send(())),
+        Command::Mint { reply, .. } => drop(reply.send(Err(Error::lost(LossReason::SessionEnded)))),
+        Command::Visit(visit) => drop(visit),
+        Command::End { reply } => return Some(reply),
+    }
+    None
+}
+
+/// The session ended before it had answered. Whatever it held has ended with it.
+fn ended() -> Error {
+    Error::unavailable("the session ended before the server had answered")
+        .with_advice("see whether the server was restarted, or something ends its sessions")
+}
