@@ -34,7 +34,8 @@ impl fmt::Display for Package {
 /// A program that tests call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Program {
-    /// The file name of the executable.
+    /// The file name of the executable, or for one that an npm package merely has among its files, its path from
+    /// `node_modules`.
     pub command: &'static str,
     /// The package that has it.
     pub package: Package,
