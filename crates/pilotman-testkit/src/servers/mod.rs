@@ -4,6 +4,8 @@
 //! the modules here.
 
 #[cfg(unix)]
+pub mod mysql;
+#[cfg(unix)]
 mod port;
 #[cfg(unix)]
 pub mod postgres;
@@ -46,6 +48,10 @@ pub const SERVERS: &[ServerKind] = &[
     postgres::NEWEST,
     #[cfg(unix)]
     postgres::POOLED,
+    #[cfg(unix)]
+    mysql::MARIADB,
+    #[cfg(unix)]
+    mysql::MYSQL,
 ];
 
 /// A kind of server: what it takes, and how to start a throw-away one.
