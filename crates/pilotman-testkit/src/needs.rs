@@ -88,6 +88,18 @@ pub const BACKENDS: &[BackendNeeds] = &[
         programs: if cfg!(target_os = "linux") { &[FAKETIME] } else { &[] },
         servers: if cfg!(target_os = "linux") { &["redis", "redis-sentinel", "redlock"] } else { &[] },
     },
+    BackendNeeds {
+        backend: "postgres",
+        crates: &["pilotman-session", "pilotman-postgres", "pilotman", "pilotman-cli"],
+        programs: &[],
+        servers: if cfg!(target_os = "linux") { &["postgres", "postgres-newest", "pgbouncer"] } else { &[] },
+    },
+    BackendNeeds {
+        backend: "mysql",
+        crates: &["pilotman-session", "pilotman-mysql", "pilotman", "pilotman-cli"],
+        programs: &[],
+        servers: if cfg!(target_os = "linux") { &["mariadb", "mysql"] } else { &[] },
+    },
 ];
 
 /// The row of one backend.
