@@ -9,6 +9,9 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
+/// The name of the host in the server's certificate. Its address, 127.0.0.1, is there, too.
+pub const HOST: &str = "localhost";
+
 /// Where the PEM files of one authority are. They go with the directory that they were made in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificates {
@@ -46,7 +49,7 @@ impl Certificates {
         let ca = CertifiedIssuer::self_signed(authority(), key()?).map_err(io::Error::other)?;
         fs::write(&files.ca, ca.pem())?;
         let (server, client) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let names = vec![HOST.to_owned(), "127.0.0.1".to_owned()];
         write(&ca, "pilotman test server", names, server, &files.server, &files.server_key)?;
         write(&ca, "pilotman test client", Vec::new(), client, &files.client, &files.client_key)?;
         Ok(files)

@@ -18,6 +18,10 @@ pub mod process;
 pub mod proxy;
 pub mod servers;
 #[cfg(unix)]
+mod tree;
+#[cfg(unix)]
+mod user;
+#[cfg(unix)]
 mod watchdog;
 
 pub use needs::{BackendNeeds, Package, Program};

@@ -34,7 +34,8 @@ impl fmt::Display for Package {
 /// A program that tests call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Program {
-    /// The file name of the executable.
+    /// The file name of the executable, or for one that an npm package merely has among its files, its path from
+    /// `node_modules`.
     pub command: &'static str,
     /// The package that has it.
     pub package: Package,
@@ -86,6 +87,18 @@ pub const BACKENDS: &[BackendNeeds] = &[
         crates: &["pilotman-redis", "pilotman", "pilotman-cli"],
         programs: if cfg!(target_os = "linux") { &[FAKETIME] } else { &[] },
         servers: if cfg!(target_os = "linux") { &["redis", "redis-sentinel", "redlock"] } else { &[] },
+    },
+    BackendNeeds {
+        backend: "postgres",
+        crates: &["pilotman-session", "pilotman-postgres", "pilotman", "pilotman-cli"],
+        programs: &[],
+        servers: if cfg!(target_os = "linux") { &["postgres", "postgres-newest", "pgbouncer"] } else { &[] },
+    },
+    BackendNeeds {
+        backend: "mysql",
+        crates: &["pilotman-session", "pilotman-mysql", "pilotman", "pilotman-cli"],
+        programs: &[],
+        servers: if cfg!(target_os = "linux") { &["mariadb", "mysql"] } else { &[] },
     },
 ];
 

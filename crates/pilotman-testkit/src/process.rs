@@ -23,6 +23,19 @@ pub struct Process {
     log: PathBuf,
     /// Whether the watchdog knows of it.
     watched: bool,
+    /// For a server whose children leave its group.
+    #[cfg(unix)]
+    children: Option<Children>,
+}
+
+/// How a server with children of its own is ended when there is time.
+#[cfg(unix)]
+#[derive(Debug)]
+struct Children {
+    /// What asks the server to end at once and to clear away what it shares with them.
+    quit: rustix::process::Signal,
+    /// Those that were stopped with it.
+    stopped: Option<crate::tree::Stopped>,
 }
 
 impl Process {
@@ -41,7 +54,14 @@ impl Process {
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(|error| about(error, &format!("cannot start {name} ({program})")))?;
         // From here on dropping it ends the child.
-        let mut process = Self { name: name.to_owned(), child, log: log.to_owned(), watched: false };
+        let mut process = Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+            watched: false,
+            #[cfg(unix)]
+            children: None,
+        };
         process.watch()?;
         Ok(process)
     }
@@ -117,11 +137,21 @@ impl Process {
             return Ok(status);
         }
         #[cfg(unix)]
+        let children = self.stop_children()?;
+        #[cfg(unix)]
+        if let Some(children) = &children {
+            children.kill()?;
+        }
+        #[cfg(unix)]
         self.signal_group(rustix::process::Signal::KILL)?;
         #[cfg(not(unix))]
         self.child.kill()?;
         let status = self.child.wait()?;
         self.forget();
+        #[cfg(unix)]
+        if let Some(children) = children {
+            children.wait_gone()?;
+        }
         Ok(status)
     }
 
@@ -172,7 +202,12 @@ impl Process {
     ///
     /// When it has ended.
     pub fn freeze(&mut self) -> io::Result<()> {
-        self.signal_running(rustix::process::Signal::STOP)
+        self.signal_running(rustix::process::Signal::STOP)?;
+        let stopped = self.stop_children()?;
+        if let Some(children) = &mut self.children {
+            children.stopped = stopped;
+        }
+        Ok(())
     }
 
     /// Lets a frozen process go on.
@@ -181,6 +216,9 @@ impl Process {
     ///
     /// When it has ended.
     pub fn thaw(&mut self) -> io::Result<()> {
+        if let Some(stopped) = self.children.as_mut().and_then(|children| children.stopped.take()) {
+            stopped.thaw()?;
+        }
         self.signal_running(rustix::process::Signal::CONT)
     }
 
@@ -200,6 +238,37 @@ impl Process {
         }
     }
 
+    /// For a server whose children leave its group, such as PostgreSQL: [`Self::freeze`], [`Self::thaw`] and
+    /// [`Self::kill`] reach them one by one (on Linux only), and dropping this sends the server `quit` first and gives
+    /// it [`GRACE`].
+    pub(crate) fn with_children(mut self, quit: rustix::process::Signal) -> Self {
+        self.children = Some(Children { quit, stopped: None });
+        self
+    }
+
+    /// Sends it alone a signal that ends it, thawed if need be, and kills it after [`GRACE`].
+    pub(crate) fn end_with(&mut self, signal: rustix::process::Signal) -> io::Result<ExitStatus> {
+        if let Some(status) = self.poll()? {
+            return Ok(status);
+        }
+        self.thaw()?;
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
+            .map_err(|error| about(error.into(), &format!("cannot signal {}", self.name)))?;
+        match self.wait_exit(GRACE) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => self.kill(),
+            ended => ended,
+        }
+    }
+
+    fn stop_children(&mut self) -> io::Result<Option<crate::tree::Stopped>> {
+        let Some(children) = &mut self.children else { return Ok(None) };
+        if let Some(stopped) = children.stopped.take() {
+            return Ok(Some(stopped));
+        }
+        self.signal_group(rustix::process::Signal::STOP)?;
+        crate::tree::Stopped::below(rustix::process::Pid::from_child(&self.child)).map(Some)
+    }
+
     fn signal_running(&mut self, signal: rustix::process::Signal) -> io::Result<()> {
         match self.poll()? {
             Some(status) => Err(io::Error::other(format!("{} has ended ({status})", self.name))),
@@ -217,10 +286,33 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(Children { quit, .. }) = self.children
+            && let Err(error) = self.end_with(quit)
+        {
+            eprintln!("{} (process {}) didn't end by itself: {error}", self.name, self.child.id());
+        }
         if let Err(error) = self.kill() {
             eprintln!("{} (process {}) was left running: {error}", self.name, self.child.id());
         }
     }
+}
+
+/// What a command prints.
+///
+/// # Errors
+///
+/// When it can't be started or fails; then the error has its words.
+#[cfg(unix)]
+pub(crate) fn output(command: &mut Command) -> io::Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let done =
+        command.output().map_err(|error| io::Error::new(error.kind(), format!("cannot start {program}: {error}")))?;
+    if done.status.success() {
+        return Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_owned());
+    }
+    let said = [done.stderr, done.stdout].concat();
+    Err(io::Error::other(format!("{program} failed ({}): {}", done.status, String::from_utf8_lossy(&said).trim())))
 }
 
 fn about(error: io::Error, what: &str) -> io::Error {

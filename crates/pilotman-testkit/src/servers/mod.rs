@@ -4,6 +4,12 @@
 //! the modules here.
 
 #[cfg(unix)]
+pub mod mysql;
+#[cfg(unix)]
+mod port;
+#[cfg(unix)]
+pub mod postgres;
+#[cfg(unix)]
 pub mod redis;
 mod shared;
 
@@ -36,6 +42,16 @@ pub const SERVERS: &[ServerKind] = &[
     redis::VALKEY,
     #[cfg(unix)]
     redis::QUORUM,
+    #[cfg(unix)]
+    postgres::ONE,
+    #[cfg(unix)]
+    postgres::NEWEST,
+    #[cfg(unix)]
+    postgres::POOLED,
+    #[cfg(unix)]
+    mysql::MARIADB,
+    #[cfg(unix)]
+    mysql::MYSQL,
 ];
 
 /// A kind of server: what it takes, and how to start a throw-away one.
@@ -91,6 +107,18 @@ impl Scratch {
     pub fn program(&self, program: &Program) -> io::Result<PathBuf> {
         needs::find(program, &self.search).ok_or_else(|| not_installed(program))
     }
+}
+
+/// The full path of a program, for servers that a test keeps as a typed value.
+#[cfg(unix)]
+fn program(program: &Program) -> io::Result<PathBuf> {
+    needs::find(program, &search()).ok_or_else(|| not_installed(program))
+}
+
+/// A directory for such a server, called after what it is.
+#[cfg(unix)]
+fn home(what: &str) -> io::Result<std::sync::Arc<TempDir>> {
+    Ok(std::sync::Arc::new(tempfile::Builder::new().prefix(&format!("pilotman-{what}-")).tempdir()?))
 }
 
 fn not_installed(program: &Program) -> io::Error {

@@ -119,9 +119,9 @@ pub fn search() -> Vec<PathBuf> {
 }
 
 /// The directories with programs that `cargo xtask test --install` installs for this workspace only, by the build
-/// directory.
-pub fn installed_in(build: &Path) -> [PathBuf; 2] {
-    [build.join("npm/node_modules/.bin"), build.join("roots/bin")]
+/// directory. Programs that an npm package merely has among its files are called by their path from the second one.
+pub fn installed_in(build: &Path) -> [PathBuf; 3] {
+    [build.join("npm/node_modules/.bin"), build.join("npm/node_modules"), build.join("roots/bin")]
 }
 
 fn ports(url: &str) -> Vec<u16> {

@@ -25,7 +25,7 @@ pub use sentinels::{SERVICE, Sentinels};
 pub use tls::{ADMIN_PASSWORD, ADMIN_SOCKET, LOCKER, LOCKER_PASSWORD, Tls};
 
 use super::{Scratch, ServerKind, Started};
-use crate::needs::{self, Package, Program};
+use crate::needs::{Package, Program};
 use node::{READY, Setup};
 
 /// Debian's own server.
@@ -98,11 +98,11 @@ fn start_node(scratch: &Scratch, program: &Program) -> io::Result<Started> {
 
 /// A directory of its own for servers that a test keeps as a typed value.
 fn home() -> io::Result<Arc<TempDir>> {
-    Ok(Arc::new(tempfile::Builder::new().prefix("pilotman-redis-").tempdir()?))
+    super::home("redis")
 }
 
 fn program(program: &Program) -> io::Result<PathBuf> {
-    needs::find(program, &super::search()).ok_or_else(|| super::not_installed(program))
+    super::program(program)
 }
 
 /// Asks again until it is so, and otherwise fails with what was asked for and the last answer.
