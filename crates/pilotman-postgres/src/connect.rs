@@ -32,7 +32,7 @@ const IDENTITY: &str = "select pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_
 
 /// See the [module](self). Cheap to clone.
 #[derive(Clone)]
-pub struct PostgresDriver(pub(crate) Arc<Connector>);
+pub(crate) struct PostgresDriver(pub(crate) Arc<Connector>);
 
 /// What sessions have in common.
 pub(crate) struct Connector {

@@ -100,6 +100,16 @@ impl PostgresKey {
         }
     }
 
+    /// The short ASCII name that this is the key of, if it is one's.
+    pub(crate) fn short_name(self) -> Option<String> {
+        let Self::Pair(first, second) = self else { return None };
+        let packed = u64::from(first.cast_unsigned()) << 32 | u64::from(second.cast_unsigned());
+        let length = (63 - packed.trailing_ones()) / 7;
+        let name: String =
+            (0..length).map(|at| char::from((packed >> (64 - 7 * (at + 1)) & 0x7F) as u8)).collect();
+        (!name.is_empty() && Self::of_name(&name) == self).then_some(name)
+    }
+
     /// As it is written in SQL, as arguments of a function.
     pub(crate) fn arguments(self) -> String {
         match self {
@@ -206,12 +216,14 @@ mod tests {
                 prop_assert_eq!(key.to_string().parse::<PostgresKey>().unwrap(), key);
                 // It is also the name by which .NET means the same key.
                 prop_assert_eq!(PostgresKey::of_name(&key.to_string()), key);
+                let _ = key.short_name();
             }
         }
 
         #[test]
         fn short_names_have_keys_of_their_own(one in "[ -~]{0,9}", other in "[ -~]{0,9}") {
             prop_assert_eq!(PostgresKey::of_name(&one) == PostgresKey::of_name(&other), one == other);
+            prop_assert_eq!(PostgresKey::of_name(&one).short_name(), Some(one).filter(|one| !one.is_empty()));
         }
 
         #[test]

@@ -62,7 +62,7 @@ pub(crate) async fn wait(
     let leave = PostgresSession::give_back_gate(gate, Mode::Exclusive);
     let enter = format!("select {}", statements::wait(gate, Scope::Session, Mode::Exclusive));
     match session.query_until(&enter, stop).await {
-        Ended::Done(_) => {}
+        Ended::Done => {}
         Ended::Failed(error) => {
             let stopped = failure::is_cancelled(&error) && stop.is_requested();
             let error = session.after(error, &leave).await;

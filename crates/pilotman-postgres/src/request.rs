@@ -1,7 +1,5 @@
 //! What a session is asked for.
 
-use std::sync::Arc;
-
 use pilotman_core::{Primitive, Target};
 use pilotman_session::Request;
 
@@ -18,8 +16,8 @@ pub(crate) enum Mode {
 }
 
 /// See the [module](self).
-#[derive(Debug, Clone)]
-pub struct PostgresRequest {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PostgresRequest {
     pub(crate) key: PostgresKey,
     pub(crate) mode: Mode,
     pub(crate) token: bool,
@@ -27,17 +25,17 @@ pub struct PostgresRequest {
 }
 
 impl PostgresRequest {
-    pub(crate) fn new(target: &Target, strict: bool, token: bool, scope: Scope) -> Arc<Self> {
+    pub(crate) fn new(target: &Target, strict: bool, token: bool, scope: Scope) -> Self {
         let mode = match target.primitive {
             Primitive::Mutex | Primitive::Write | Primitive::UpgradeableRead => Mode::Exclusive,
             Primitive::Read => Mode::Shared,
             Primitive::Permit(permits) => Mode::Permit(permits.get()),
         };
-        Arc::new(Self { key: PostgresKey::of_target(target, strict), mode, token, scope })
+        Self { key: PostgresKey::of_target(target, strict), mode, token, scope }
     }
 }
 
-impl Request for Arc<PostgresRequest> {
+impl Request for PostgresRequest {
     type Key = PostgresKey;
 
     fn key(&self) -> &PostgresKey {

@@ -26,7 +26,7 @@ const CONTROL: Duration = Duration::from_secs(2);
 const END_TRIES: u32 = 5;
 
 /// See the [module](self).
-pub struct PostgresSession {
+pub(crate) struct PostgresSession {
     connector: Arc<Connector>,
     host: Host,
     client: Client,
@@ -44,7 +44,7 @@ pub(crate) type Cookie = u32;
 
 /// How a statement that could be cancelled has ended.
 pub(crate) enum Ended {
-    Done(Vec<SimpleQueryMessage>),
+    Done,
     Failed(tokio_postgres::Error),
 }
 
@@ -98,7 +98,7 @@ impl PostgresSession {
                 work.await
             }
         };
-        done.map_or_else(Ended::Failed, Ended::Done)
+        done.map_or_else(Ended::Failed, |_| Ended::Done)
     }
 
     /// Asks the server, over a connection of its own, to cancel what runs here; when this has ended, it was done.
@@ -237,7 +237,7 @@ impl PostgresSession {
         let PostgresRequest { key, mode, .. } = *request;
         let wait = format!("select {}", statements::wait(key, Scope::Session, mode));
         match self.query_until(&wait, stop).await {
-            Ended::Done(_) => Ok(true),
+            Ended::Done => Ok(true),
             Ended::Failed(error) => {
                 let stopped = failure::is_cancelled(&error) && stop.is_requested();
                 // The grant may have come first: the session has the lock then, although the statement failed.
@@ -254,7 +254,7 @@ impl PostgresSession {
         }
         let wait = format!("{};select {}", statements::BEGIN, statements::wait(key, Scope::Transaction, mode));
         match self.query_until(&wait, stop).await {
-            Ended::Done(_) => Ok(true),
+            Ended::Done => Ok(true),
             Ended::Failed(error) => {
                 let stopped = failure::is_cancelled(&error) && stop.is_requested();
                 let error = self.after(error, "rollback").await;
@@ -269,14 +269,14 @@ impl PostgresSession {
     }
 
     /// Adds the token that was asked for; without one there is no hold.
-    async fn with_token(&mut self, request: &Arc<PostgresRequest>, cookie: Cookie) -> Result<Granted<Cookie>> {
+    async fn with_token(&mut self, request: &PostgresRequest, cookie: Cookie) -> Result<Granted<Cookie>> {
         if !request.token {
             return Ok(Granted { cookie, token: None });
         }
         match self.token().await {
             Ok(token) => Ok(Granted { cookie, token: Some(token) }),
             Err(error) => {
-                if self.unlock(&[(request.clone(), cookie)]).await.is_err() {
+                if self.unlock(&[(*request, cookie)]).await.is_err() {
                     self.is_lost = true;
                 }
                 Err(error)
@@ -307,10 +307,10 @@ pub(crate) fn number(value: Option<&str>) -> Result<u64> {
 }
 
 impl Session for PostgresSession {
-    type Request = Arc<PostgresRequest>;
+    type Request = PostgresRequest;
     type Cookie = Cookie;
 
-    async fn try_lock(&mut self, request: &Arc<PostgresRequest>, held: &[Cookie]) -> Result<Attempted<Cookie>> {
+    async fn try_lock(&mut self, request: &PostgresRequest, held: &[Cookie]) -> Result<Attempted<Cookie>> {
         let attempted = match self.scope() {
             Scope::Session => self.try_in_session(request, held).await?,
             Scope::Transaction => self.try_in_transaction(request).await?,
@@ -323,7 +323,7 @@ impl Session for PostgresSession {
         }
     }
 
-    async fn lock(&mut self, request: &Arc<PostgresRequest>, mut stop: Stop) -> Result<Option<Granted<Cookie>>> {
+    async fn lock(&mut self, request: &PostgresRequest, mut stop: Stop) -> Result<Option<Granted<Cookie>>> {
         let cookie = match (self.scope(), request.mode) {
             (Scope::Session, Mode::Permit(permits)) => permits::wait(self, request.key, permits, &mut stop).await?,
             (Scope::Session, _) => self.wait_in_session(request, &mut stop).await?.then_some(0),
@@ -335,13 +335,13 @@ impl Session for PostgresSession {
         }
     }
 
-    async fn unlock(&mut self, holds: &[(Arc<PostgresRequest>, Cookie)]) -> Result<Vec<bool>> {
+    async fn unlock(&mut self, holds: &[(PostgresRequest, Cookie)]) -> Result<Vec<bool>> {
         if self.scope() == Scope::Transaction {
             // It holds but one.
             self.query("commit").await.map_err(failure::of_statement)?;
             return Ok(vec![true; holds.len()]);
         }
-        let release = |(request, number): &(Arc<PostgresRequest>, Cookie)| match request.mode {
+        let release = |(request, number): &(PostgresRequest, Cookie)| match request.mode {
             Mode::Permit(_) => format!("select {}", statements::unlock_permit(request.key, *number)),
             mode => format!("select {}", statements::unlock(request.key, mode)),
         };
@@ -350,7 +350,7 @@ impl Session for PostgresSession {
         Ok(statements::rows(&messages).map(|row| row.get(0) == Some("t")).collect())
     }
 
-    async fn mint(&mut self, _: &Arc<PostgresRequest>) -> Result<u64> {
+    async fn mint(&mut self, _: &PostgresRequest) -> Result<u64> {
         if self.is_usable() { self.token().await } else { Err(Error::lost(LossReason::SessionEnded)) }
     }
 
