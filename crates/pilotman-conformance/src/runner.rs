@@ -32,6 +32,9 @@ pub fn main(under_test: UnderTest) -> ExitCode {
     // Cases mostly wait, so more of them than there are processors can run at once.
     arguments.test_threads.get_or_insert(4);
     // Held to the end: a server lives as long as this does.
+    if let Some(settle) = under_test.settle {
+        crate::surface::set_settle(settle);
+    }
     let (place, _kept) = place(&under_test, arguments.list);
     let under_test = Arc::new(under_test);
     let capabilities = under_test.backend(&place).capabilities();

@@ -2,7 +2,7 @@
 //! is a task on a multi-threaded runtime, on the blocking surface a call of [`pilotman_core::blocking`].
 
 use std::fmt;
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use pilotman_core::blocking::CancelToken;
@@ -462,13 +462,23 @@ impl Lock {
     /// As [`Self::start`], and gives the wait time to take its place in whatever queue there is.
     pub(crate) fn start_waiting(&self) -> Pending {
         let pending = self.start(Wait::Forever);
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(settle());
         pending
     }
 }
 
+/// Set once, before the first case.
+static SETTLE: OnceLock<Duration> = OnceLock::new();
+
 /// A time in which a wait that was begun has surely reached the queue.
-pub(crate) const SETTLE: Duration = Duration::from_millis(80);
+pub(crate) fn settle() -> Duration {
+    SETTLE.get().copied().unwrap_or(Duration::from_millis(80))
+}
+
+pub(crate) fn set_settle(time: Duration) {
+    // A process has one suite.
+    let _ = SETTLE.set(time);
+}
 
 pub(crate) fn shown(name: &str) -> String {
     name.chars().take(60).collect()

@@ -44,6 +44,7 @@ pub struct UnderTest {
     pub(crate) waiters: usize,
     pub(crate) names: usize,
     pub(crate) async_only: bool,
+    pub(crate) settle: Option<Duration>,
 }
 
 impl UnderTest {
@@ -66,6 +67,7 @@ impl UnderTest {
             waiters: 1000,
             names: 10_000,
             async_only: false,
+            settle: None,
         }
     }
 
@@ -124,6 +126,13 @@ impl UnderTest {
     /// How many names are held at once. Default: 10 000.
     pub fn names(mut self, names: usize) -> Self {
         self.names = names;
+        self
+    }
+
+    /// The time in which a wait that was begun has surely reached the queue, on a busy machine too. Default: 80 ms. A backend
+    /// that opens a connection for it needs more.
+    pub fn settle(mut self, time: Duration) -> Self {
+        self.settle = Some(time);
         self
     }
 

@@ -51,12 +51,6 @@ impl PostgresBackend {
                 .parse()
                 .map_err(|error: Error| Error::invalid_name("with names=exact a name is a key").with_source(error)),
             (NameRule::Exact, _) => Err(Error::unsupported("with names=exact there are only mutexes")),
-            (_, Primitive::Permit(permits)) if permits.get() > PostgresKey::MAX_PERMITS => {
-                Err(Error::misconfigured(format!(
-                    "a semaphore has at most {} permits here, and {permits} are asked for",
-                    PostgresKey::MAX_PERMITS
-                )))
-            }
             (rule, _) => Ok(PostgresKey::of_target(target, rule == NameRule::Strict)),
         }
     }

@@ -25,14 +25,14 @@ pub(crate) type Keys = Vec<(&'static str, PostgresKey, u32)>;
 /// All keys of a target's name.
 pub(crate) fn keys(target: &Target, key: impl Fn(&Target) -> Result<PostgresKey>) -> Result<Keys> {
     let of = |primitive| key(&Target { name: target.name.clone(), primitive });
-    let asked = key(target)?;
     let mut keys = vec![("mutex", of(Primitive::Mutex)?, 1)];
     // With explicit keys there is nothing but mutexes.
     if let (Ok(rw), Ok(gate)) = (of(Primitive::Read), of(Primitive::Permit(NonZeroU32::MIN))) {
         keys.push(("rw", rw, 1));
-        keys.push(("permit", gate.permit(0), PostgresKey::MAX_PERMITS));
+        // Without a number of permits, as many as no other semaphore has among its own.
+        let permits = target.primitive.limit().filter(|_| matches!(target.primitive, Primitive::Permit(_)));
+        keys.push(("permit", gate.permit(0), permits.unwrap_or(4095)));
     }
-    debug_assert!(keys.iter().any(|(_, key, _)| *key == asked || asked.permit(0) == *key));
     Ok(keys)
 }
 

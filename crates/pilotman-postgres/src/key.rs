@@ -21,13 +21,10 @@ pub enum PostgresKey {
 
 /// As long an ASCII name is a key as it is, in the .NET library.
 const ASCII_CHARS: usize = 9;
-/// The bits of a semaphore's key that count its permits.
+/// The bits of a semaphore's key that count its permits: semaphores with fewer don't touch each other.
 const PERMIT_BITS: u32 = 12;
 
 impl PostgresKey {
-    /// The most permits that a semaphore can have.
-    pub const MAX_PERMITS: u32 = (1 << PERMIT_BITS) - 1;
-
     /// The key that the .NET library gives a name: see [`names`](crate#names).
     pub fn of_name(name: &str) -> Self {
         Self::of_ascii(name).or_else(|| Self::of_hex(name)).unwrap_or_else(|| {
@@ -95,7 +92,7 @@ impl PostgresKey {
     /// The key of a permit of the semaphore with this gate.
     pub(crate) fn permit(self, number: u32) -> Self {
         match self {
-            Self::Big(gate) => Self::Big(gate + 1 + i64::from(number)),
+            Self::Big(gate) => Self::Big(gate.wrapping_add(1 + i64::from(number))),
             Self::Pair(..) => self,
         }
     }
@@ -123,11 +120,14 @@ impl PostgresKey {
         let here = "locktype='advisory' and database=(select oid from pg_catalog.pg_database \
                     where datname=pg_catalog.current_database())";
         match self {
-            Self::Big(key) => {
-                let key = key.cast_unsigned();
-                let (high, low) = (key >> 32, key & 0xFFFF_FFFF);
-                let last = low + u64::from(count) - 1;
-                format!("{here} and objsubid=1 and classid::int8={high} and objid::int8 between {low} and {last}")
+            Self::Big(first) => {
+                let key = "(classid::int8<<32|objid::int8)";
+                let last = first.wrapping_add(i64::from(count) - 1);
+                let within = match first <= last {
+                    true => format!("{key} between '{first}'::int8 and '{last}'::int8"),
+                    false => format!("({key}>='{first}'::int8 or {key}<='{last}'::int8)"),
+                };
+                format!("{here} and objsubid=1 and {within}")
             }
             Self::Pair(first, second) => {
                 let (first, second) = (first.cast_unsigned(), second.cast_unsigned());
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(key(Primitive::Write), key(Primitive::Read));
         assert_ne!(permit, key(Primitive::Read));
         assert_ne!(permit, permit.permit(0));
-        let last = permit.permit(PostgresKey::MAX_PERMITS - 1);
+        let last = permit.permit(4094);
         assert!(matches!((permit, last), (PostgresKey::Big(gate), PostgresKey::Big(last)) if last - gate == 4095));
     }
 

@@ -42,8 +42,11 @@ impl Request for PostgresRequest {
         &self.key
     }
 
-    fn can_join(&self) -> bool {
-        // The server counts what a session has of a key, and would give it an exclusive lock twice.
-        self.scope == Scope::Session && self.mode != Mode::Exclusive
+    fn can_join(&self, other: &Self) -> bool {
+        // The server counts what a session has of a key, and gives it whatever it asks for beside that.
+        match (self.mode, other.mode) {
+            (Mode::Shared, Mode::Shared) | (Mode::Permit(_), Mode::Permit(_)) => self.scope == Scope::Session,
+            _ => false,
+        }
     }
 }

@@ -191,7 +191,7 @@ impl PostgresSession {
         if !held.is_empty() {
             // Once more what this session has.
             let sql = format!(
-                "select {} and {}",
+                "select case when {} then {} end",
                 statements::nobody_waits(key),
                 statements::attempt(key, Scope::Session, mode)
             );

@@ -47,15 +47,18 @@ pub(crate) fn any_permit(gate: PostgresKey, permits: u32, from: u32, held: &[u32
     let PostgresKey::Big(gate) = gate else { return "null".to_owned() };
     let name = function("pg_try_advisory", scope, Mode::Exclusive);
     let number = format!("((i+{from})%{permits})");
-    let others = match held {
-        [] => String::new(),
+    // Each is a call with an effect: the server may order conditions by what they cost, but not what is in a `case`; and of
+    // a series among the columns it makes no more than are taken.
+    let attempt = format!("{name}('{gate}'::int8+1+{number})");
+    let attempt = match held {
+        [] => attempt,
         held => {
             let held: Vec<_> = held.iter().map(ToString::to_string).collect();
-            format!("{number} not in({}) and ", held.join(","))
+            format!("case when {number} in({}) then false else {attempt} end", held.join(","))
         }
     };
     format!(
-        "(select {number} from pg_catalog.generate_series(0,{}) i where {others}{name}('{gate}'::int8+1+{number}) limit 1)",
+        "(select {number} from (select pg_catalog.generate_series(0::int8,{}) as i offset 0) s where {attempt} limit 1)",
         permits - 1
     )
 }

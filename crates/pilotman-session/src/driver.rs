@@ -35,8 +35,8 @@ pub trait Request: Clone + Send + Sync + 'static {
     /// The lock.
     fn key(&self) -> &Self::Key;
 
-    /// Whether a session that has such a hold already can be asked for another one.
-    fn can_join(&self) -> bool;
+    /// Whether a session that has a hold of the same key by this other request can be asked for this one as well.
+    fn can_join(&self, other: &Self) -> bool;
 }
 
 /// What the server gave.

@@ -89,12 +89,13 @@ impl<S: Session> State<S> {
         if self.is_over || self.reserved {
             return None;
         }
-        let has_it = self.keys.contains_key(request.key());
+        let of_key = self.keys.get(request.key()).map(Vec::as_slice).unwrap_or_default();
+        let mut others = of_key.iter().filter_map(|id| self.holds.get(id));
         match self.holds.is_empty() {
             true => (self.busy == 0 || shares).then_some(Fit::Empty),
             false if !shares => None,
-            false if has_it => request.can_join().then_some(Fit::Joined),
-            false => Some(Fit::Shared),
+            false if of_key.is_empty() => Some(Fit::Shared),
+            false => others.all(|held| request.can_join(&held.request)).then_some(Fit::Joined),
         }
     }
 

@@ -152,7 +152,7 @@ fn storm_of_waiters(ctx: &Ctx) {
     let hold = one.mutex(&name).take();
     let mut waiters: Vec<_> =
         (0..60).map(|i| if i % 3 == 0 { &other } else { &one }.mutex(&name).start(Wait::Forever)).collect();
-    std::thread::sleep(crate::surface::SETTLE);
+    std::thread::sleep(crate::surface::settle());
     // Some leave the queue while it moves, at the head, in the middle and at the end.
     let mut hold = Some(hold);
     for round in 0..30 {

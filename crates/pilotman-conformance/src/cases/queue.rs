@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{exclusive, plain};
 use crate::case::{Case, Exclusive};
 use crate::context::{Ctx, SOON};
-use crate::surface::{Hold, Kind, SETTLE, Wait};
+use crate::surface::{Hold, Kind, Wait, settle};
 
 pub(super) const CASES: &[Case] = &[
     exclusive("queue", "first_in_first_out_in_a_process", &[], first_in_first_out_in_a_process),
@@ -106,7 +106,7 @@ fn others_get_a_turn(ctx: &Ctx) {
                 }
             });
         }
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(settle());
         let mut worst = 0;
         for _ in 0..5 {
             let (before, start) = (rounds.load(Ordering::SeqCst), Instant::now());
@@ -142,7 +142,7 @@ fn many_waiters_on_one_name(ctx: &Ctx) {
             waiter
         })
         .collect();
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(settle());
     hold.release();
     let mut left: HashMap<usize, _> = waiters.into_iter().enumerate().collect();
     let deadline = Instant::now() + Duration::from_secs(60);

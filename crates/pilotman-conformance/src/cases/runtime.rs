@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 use super::{exclusive, only, plain};
 use crate::case::{Case, Exclusive, Forms};
 use crate::context::{Ctx, SOON};
-use crate::surface::SETTLE;
+use crate::surface::settle;
 
 pub(super) const CASES: &[Case] = &[
     exclusive("runtime", "drop_in_a_plain_thread", &[], drop_in_a_plain_thread),
@@ -55,7 +55,7 @@ fn drop_while_the_runtime_shuts_down(ctx: &Ctx) {
         let waiting = client.locks.mutex(&awaited);
         runtime.spawn(async move { drop(waiting.acquire().await) });
         taken.recv_timeout(SOON).expect("the lock is free");
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(settle());
         match background {
             true => runtime.shutdown_background(),
             false => drop(runtime),
@@ -101,7 +101,7 @@ fn a_runtime_without_timers_or_io(ctx: &Ctx) {
     let mutex = client.locks.mutex(&name);
     assert!(runtime.block_on(mutex.try_acquire_for(Duration::from_millis(50))).unwrap().is_none());
     let releaser = std::thread::spawn(move || {
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(settle());
         hold.release();
     });
     runtime.block_on(async { mutex.acquire_timeout(SOON).await.unwrap().release().await }).unwrap();
@@ -134,7 +134,7 @@ fn blocking_calls_inside_a_runtime(ctx: &Ctx) {
             locks.mutex(&name).acquire_timeout(SOON).unwrap().release().unwrap()
         }
     });
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(settle());
     hold.release();
     let done = ctx.handle().block_on(async { tokio::time::timeout(SOON * 2, task).await });
     assert_eq!(done.expect("it gets its turn").expect("no panic"), pilotman_core::Release::Released);

@@ -68,7 +68,7 @@ fn an_upgrade_keeps_new_readers_out(ctx: &Ctx) {
             assert!(upgradeable.upgrade(Wait::For(SOON)));
             upgradeable
         });
-        std::thread::sleep(crate::surface::SETTLE);
+        std::thread::sleep(crate::surface::settle());
         if ctx.capabilities.writer_preference {
             other.reader(&name).must_be_taken();
         }

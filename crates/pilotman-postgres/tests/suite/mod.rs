@@ -1,6 +1,7 @@
 //! What the conformance runs on the different servers share.
 
 use std::any::Any;
+use std::time::Duration;
 
 use pilotman_conformance::{LoseHold, UnderTest};
 use pilotman_core::Primitive;
@@ -23,10 +24,10 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn parse(place: &'a str) -> Self {
         // Before a server is there, the suite only asks what the backend claims.
-        let mut parts = place.split('/');
-        let (port, database) = (parts.next().filter(|port| !port.is_empty()), parts.next());
-        let server = parts.next().and_then(|port| port.parse().ok()).unwrap_or(1);
-        Self { port: port.unwrap_or("1"), database: database.unwrap_or(DATABASE), server }
+        match *place.split('/').collect::<Vec<_>>() {
+            [port, database, server] => Self { port, database, server: server.parse().unwrap_or(1) },
+            _ => Self { port: "1", database: DATABASE, server: 1 },
+        }
     }
 
     fn connect(&self, scope: Scope) -> PostgresBackend {
@@ -94,6 +95,7 @@ pub(crate) fn server(name: &'static str, server: &'static str, scope: Scope) -> 
             (format!("{first}/{database}/{last}"), Box::new((shared, admin)) as Box<dyn Any>)
         })
         .names(2000)
+        .settle(Duration::from_millis(250))
         .lose(lose)
         .leak_check(nothing_held)
         .clean_up(nothing_held)
