@@ -1,6 +1,7 @@
 //! PostgreSQL as the engine sees it.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,7 +33,8 @@ impl PostgresBackend {
     /// `Misconfigured` if the options allow no session.
     pub fn new(postgres: Postgres) -> Result<Self> {
         let options = postgres.sessions.clone();
-        let connector = Arc::new(Connector { postgres, environment: OnceLock::new() });
+        let connector =
+            Arc::new(Connector { postgres, environment: OnceLock::new(), has_sequence: AtomicBool::new(false) });
         Ok(Self { sessions: Sessions::new(PostgresDriver(connector.clone()), options)?, connector })
     }
 
@@ -150,8 +152,10 @@ impl Backend for PostgresBackend {
         Box::pin(async move {
             let keys = inspect::keys(target, |target| self.key(target))?;
             let physical = self.physical_name(target)?;
-            let found =
-                self.sessions.visit(move |session| Box::pin(async move { inspect::look(session, &keys).await })).await?;
+            let found = self
+                .sessions
+                .visit(move |session| Box::pin(async move { inspect::look(session, &keys).await }))
+                .await?;
             Ok(inspect::inspection(target, physical, found))
         })
     }
@@ -163,7 +167,9 @@ impl Backend for PostgresBackend {
     fn force_release<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Vec<Holder>>> {
         Box::pin(async move {
             let keys = inspect::keys(target, |target| self.key(target))?;
-            self.sessions.visit(move |session| Box::pin(async move { inspect::end_holders(session, &keys).await })).await
+            self.sessions
+                .visit(move |session| Box::pin(async move { inspect::end_holders(session, &keys).await }))
+                .await
         })
     }
 

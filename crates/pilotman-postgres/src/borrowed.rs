@@ -159,8 +159,10 @@ async fn has_it(client: &impl GenericClient, key: PostgresKey) -> Result<bool> {
 fn again(limit: Option<u32>) -> Result<bool> {
     match limit {
         None => Ok(false),
-        Some(_) => Err(Error::new(ErrorKind::Deadlock, "this connection has the lock already, and would wait for itself")
-            .retryable(false)),
+        Some(_) => {
+            Err(Error::new(ErrorKind::Deadlock, "this connection has the lock already, and would wait for itself")
+                .retryable(false))
+        }
     }
 }
 
@@ -208,7 +210,8 @@ async fn with_limit(client: &impl GenericClient, key: PostgresKey, scope: Scope,
 async fn outside(client: &impl GenericClient, key: PostgresKey, millis: u32) -> Result<bool> {
     let [lock, statement] = settings(client).await?;
     client.batch_execute(&format!("set lock_timeout={millis};set statement_timeout=0")).await.map_err(of)?;
-    let locked = client.simple_query(&format!("select {}", statements::wait(key, Scope::Session, Mode::Exclusive))).await;
+    let locked =
+        client.simple_query(&format!("select {}", statements::wait(key, Scope::Session, Mode::Exclusive))).await;
     client.batch_execute(&format!("set lock_timeout={lock};set statement_timeout={statement}")).await.map_err(of)?;
     match locked {
         Ok(_) => Ok(true),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use pilotman_core::backend::{BoxFuture, Environment};
@@ -16,7 +17,7 @@ use crate::failure;
 use crate::options::{Host, Postgres, Scope};
 use crate::session::PostgresSession;
 use crate::statements::first_row;
-use crate::wire::{self, Overheard};
+use crate::wire::{self, Overheard, SessionKey};
 
 /// No time-out of the server may end a session or a wait of ours, and a server whose client has vanished shall notice. What an
 /// older server doesn't know is left out there.
@@ -38,6 +39,8 @@ pub(crate) struct PostgresDriver(pub(crate) Arc<Connector>);
 pub(crate) struct Connector {
     pub(crate) postgres: Postgres,
     pub(crate) environment: OnceLock<Environment>,
+    /// The sequence of the tokens was seen.
+    pub(crate) has_sequence: AtomicBool,
 }
 
 impl fmt::Debug for PostgresDriver {
@@ -113,7 +116,7 @@ impl Connector {
             }
             let _ = closer.send(true);
         }));
-        self.begin(host, client, told.process(), closed, notified).await
+        self.begin(host, client, told.key(), closed, notified).await
     }
 
     fn config(&self) -> Config {
@@ -121,7 +124,8 @@ impl Connector {
         let mut config = Config::new();
         // Encryption is a matter of the stream.
         config.ssl_mode(SslMode::Disable).application_name(&postgres.application_name);
-        let user = postgres.user.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "postgres".to_owned());
+        let user =
+            postgres.user.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "postgres".to_owned());
         config.dbname(postgres.database.as_deref().unwrap_or(&user)).user(user);
         if let Some(password) = &postgres.password {
             config.password(&password.0[..]);
@@ -134,7 +138,7 @@ impl Connector {
         self: &Arc<Self>,
         host: &Host,
         client: Client,
-        told: Option<i32>,
+        key: Option<SessionKey>,
         closed: watch::Receiver<bool>,
         notified: Arc<Notify>,
     ) -> Result<PostgresSession> {
@@ -151,7 +155,7 @@ impl Connector {
                 .with_advice("connect to the primary; with several hosts the standbys are passed over"));
         }
         let scope = self.postgres.scope;
-        if scope == Scope::Session && !self.postgres.trusts_pooler && told != Some(process) {
+        if scope == Scope::Session && !self.postgres.trusts_pooler && key.map(SessionKey::process) != Some(process) {
             return Err(Error::misconfigured(format!(
                 "a pooler stands before {host}: it may give a session's locks to others"
             ))
@@ -171,6 +175,6 @@ impl Connector {
             }
         }
         let started = column(3).to_owned();
-        Ok(PostgresSession::new(self.clone(), host.clone(), client, (process, started), closed, notified))
+        Ok(PostgresSession::new(self.clone(), host.clone(), client, key, (process, started), closed, notified))
     }
 }

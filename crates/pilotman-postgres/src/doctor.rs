@@ -24,8 +24,12 @@ pub(crate) async fn diagnose(session: &mut PostgresSession, scope: Scope, wanted
     let text = |at: usize| row.and_then(|row| row.get(at)).unwrap_or_default().to_owned();
     let number = |at: usize| text(at).parse::<u64>().unwrap_or(0);
     let mut findings = vec![match scope {
-        Scope::Session => Finding::fine("pooler", "the server itself serves each session; no pooler gives it to others"),
-        Scope::Transaction => Finding::note("pooler", "holds live in transactions, one session each; a pooler may stand between"),
+        Scope::Session => {
+            Finding::fine("pooler", "the server itself serves each session; no pooler gives it to others")
+        }
+        Scope::Transaction => {
+            Finding::note("pooler", "holds live in transactions, one session each; a pooler may stand between")
+        }
     }];
     let (most, reserved, used) = (number(0), number(1), number(2));
     let left = most.saturating_sub(reserved).saturating_sub(used);
@@ -49,7 +53,9 @@ pub(crate) async fn diagnose(session: &mut PostgresSession, scope: Scope, wanted
     });
     findings.push(match text(4) == "t" {
         true => Finding::fine("tokens", "the role may make the sequence of the fencing tokens"),
-        false => Finding::note("tokens", "the role may not make the sequence of the fencing tokens: have it made beforehand"),
+        false => {
+            Finding::note("tokens", "the role may not make the sequence of the fencing tokens: have it made beforehand")
+        }
     });
     findings.push(match (number(6), text(5).is_empty()) {
         (0, _) => Finding::note("failover", "no standby is connected: the locks end with this server"),

@@ -24,7 +24,8 @@ pub(crate) fn of_statement(error: tokio_postgres::Error) -> Error {
         Error::new(ErrorKind::Deadlock, said("the server found a deadlock"))
             .with_advice("take locks in the same order everywhere")
     } else if code == SqlState::INSUFFICIENT_PRIVILEGE {
-        Error::misconfigured(said("the role may not do this")).with_advice("grant it what the page of the backend lists")
+        Error::misconfigured(said("the role may not do this"))
+            .with_advice("grant it what the page of the backend lists")
     } else if code == SqlState::QUERY_CANCELED {
         Error::unavailable(said("somebody cancelled the statement"))
     } else if code == SqlState::OUT_OF_MEMORY {
@@ -66,7 +67,8 @@ pub(crate) fn of_connecting(host: &str, user: &str, error: tokio_postgres::Error
     let error = if code == SqlState::INVALID_PASSWORD || code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
         Error::misconfigured(said(format!("{host} refuses the role {user:?}")))
             .with_advice("see whether role, password and pg_hba.conf are right")
-    } else if code == SqlState::INVALID_CATALOG_NAME {
+    } else if code == SqlState::INVALID_CATALOG_NAME || message.starts_with("no such database") {
+        // The second is how PgBouncer says it.
         Error::misconfigured(said(format!("{host} has no such database")))
             .with_advice("locks live in a database: name one that is there")
     } else if code == SqlState::TOO_MANY_CONNECTIONS {

@@ -25,7 +25,7 @@ const ASCII_CHARS: usize = 9;
 const PERMIT_BITS: u32 = 12;
 
 impl PostgresKey {
-    /// The key that the .NET library gives a name: see [`names`](crate#names).
+    /// The key that the .NET library gives a name: see the [page](crate#names-and-keys).
     pub fn of_name(name: &str) -> Self {
         Self::of_ascii(name).or_else(|| Self::of_hex(name)).unwrap_or_else(|| {
             let hash = Sha1::digest(name.as_bytes());
@@ -102,8 +102,7 @@ impl PostgresKey {
         let Self::Pair(first, second) = self else { return None };
         let packed = u64::from(first.cast_unsigned()) << 32 | u64::from(second.cast_unsigned());
         let length = (63 - packed.trailing_ones()) / 7;
-        let name: String =
-            (0..length).map(|at| char::from((packed >> (64 - 7 * (at + 1)) & 0x7F) as u8)).collect();
+        let name: String = (0..length).map(|at| char::from((packed >> (64 - 7 * (at + 1)) & 0x7F) as u8)).collect();
         (!name.is_empty() && Self::of_name(&name) == self).then_some(name)
     }
 

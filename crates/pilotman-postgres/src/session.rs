@@ -3,22 +3,23 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pilotman_core::backend::BoxFuture;
 use pilotman_core::clock::Sleep;
 use pilotman_core::{Error, ErrorKind, LossReason, Result};
 use pilotman_session::{Attempted, Driver, Granted, Session, Stop};
-use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, watch};
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::connect::{Connector, PostgresDriver};
 use crate::failure;
 use crate::key::PostgresKey;
 use crate::options::{Host, Scope};
 use crate::request::{Mode, PostgresRequest};
-use crate::{permits, statements, wire};
+use crate::wire::{self, SessionKey};
+use crate::{permits, statements};
 
 /// Asking for a cancellation, or to end another session, may take this long.
 const CONTROL: Duration = Duration::from_secs(2);
@@ -30,6 +31,8 @@ pub(crate) struct PostgresSession {
     connector: Arc<Connector>,
     host: Host,
     client: Client,
+    /// What it is cancelled by.
+    key: Option<SessionKey>,
     /// Its process at the server, and when that began: process numbers come again.
     identity: (i32, String),
     closed: watch::Receiver<bool>,
@@ -53,11 +56,12 @@ impl PostgresSession {
         connector: Arc<Connector>,
         host: Host,
         client: Client,
+        key: Option<SessionKey>,
         identity: (i32, String),
         closed: watch::Receiver<bool>,
         notified: Arc<Notify>,
     ) -> Self {
-        Self { connector, host, client, identity, closed, notified, is_lost: false }
+        Self { connector, host, client, key, identity, closed, notified, is_lost: false }
     }
 
     fn scope(&self) -> Scope {
@@ -103,15 +107,8 @@ impl PostgresSession {
 
     /// Asks the server, over a connection of its own, to cancel what runs here; when this has ended, it was done.
     async fn cancel(&self) -> Result<()> {
-        let work = async {
-            let mut stream = wire::connect(&self.connector.postgres, &self.host).await?;
-            let asked = self.client.cancel_token().cancel_query_raw(&mut stream, NoTls).await;
-            asked.map_err(failure::lost)?;
-            // The server ends the connection once it has told the other process: later, it would hit another statement.
-            let mut rest = Vec::new();
-            let ended = stream.read_to_end(&mut rest).await;
-            ended.map(drop).map_err(|error| Error::unavailable("the cancellation was cut off").with_source(error))
-        };
+        let Some(key) = self.key else { return Err(Error::unsupported("the server has told no key to cancel by")) };
+        let work = wire::cancel(&self.connector.postgres, &self.host, key);
         let late = Sleep::new(self.connector.environment()?.clock.clone(), CONTROL);
         tokio::select! {
             biased;
@@ -152,13 +149,32 @@ impl PostgresSession {
         }
     }
 
+    /// Makes sure that the sequence is there, where an error would end the transaction that holds the lock, and others would
+    /// not see a sequence that is made there.
+    async fn ensure_sequence(&self) -> Result<()> {
+        if self.connector.has_sequence.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let sql = format!("select pg_catalog.to_regclass('{}')", self.sequence());
+        if self.value(&sql).await.map_err(failure::of_statement)?.is_none() {
+            self.make_sequence().await?;
+        }
+        self.connector.has_sequence.store(true, Ordering::Release);
+        Ok(())
+    }
+
     /// A token for a hold of this session.
     async fn token(&self) -> Result<u64> {
         let sql = format!("select {}", self.next_token());
         let value = match self.value(&sql).await {
             Err(error) if failure::is_missing(&error) => {
-                self.make_sequence().await?;
-                self.value(&sql).await
+                self.connector.has_sequence.store(false, Ordering::Release);
+                if self.scope() == Scope::Session {
+                    self.make_sequence().await?;
+                    self.value(&sql).await
+                } else {
+                    Err(error)
+                }
             }
             value => value,
         };
@@ -215,7 +231,10 @@ impl PostgresSession {
     }
 
     async fn try_in_transaction(&mut self, request: &PostgresRequest) -> Result<Attempted<Cookie>> {
-        let PostgresRequest { key, mode, .. } = *request;
+        let PostgresRequest { key, mode, token, .. } = *request;
+        if token {
+            self.ensure_sequence().await?;
+        }
         let attempt = match mode {
             Mode::Permit(permits) => {
                 let from = (self.random() % u64::from(permits)) as u32;
@@ -248,9 +267,12 @@ impl PostgresSession {
     }
 
     async fn wait_in_transaction(&mut self, request: &PostgresRequest, stop: &mut Stop) -> Result<bool> {
-        let PostgresRequest { key, mode, .. } = *request;
+        let PostgresRequest { key, mode, token, .. } = *request;
         if let Mode::Permit(_) = mode {
             return permits::poll(self, request, stop).await;
+        }
+        if token {
+            self.ensure_sequence().await?;
         }
         let wait = format!("{};select {}", statements::BEGIN, statements::wait(key, Scope::Transaction, mode));
         match self.query_until(&wait, stop).await {

@@ -15,6 +15,8 @@ use crate::tls;
 
 /// Asks for TLS: its length and code.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+/// The same of asking for a cancellation; the process and its secret follow.
+const CANCEL_REQUEST: [u8; 8] = [0, 0, 0, 16, 4, 210, 22, 46];
 
 /// Any stream.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -26,10 +28,7 @@ pub(crate) async fn connect(postgres: &Postgres, host: &Host) -> Result<Box<dyn 
     let failed = |error: io::Error| {
         let refused = error.kind() == io::ErrorKind::ConnectionRefused;
         let advice = if refused { "see whether the server runs there" } else { "see whether the host can be reached" };
-        Error::unavailable(format!("can't connect to {host}"))
-            .with_source(error)
-            .with_advice(advice)
-            .no_effect(true)
+        Error::unavailable(format!("can't connect to {host}")).with_source(error).with_advice(advice).no_effect(true)
     };
     let (name, mut stream): (_, Box<dyn Stream>) = match host {
         Host::Tcp(name, port) => {
@@ -76,21 +75,51 @@ pub(crate) async fn connect(postgres: &Postgres, host: &Host) -> Result<Box<dyn 
 
 /// Something answers that is no PostgreSQL.
 fn nonsense(host: &Host) -> Error {
-    Error::misconfigured(format!("what answers at {host} is no PostgreSQL")).with_advice("see whether the port is right")
+    Error::misconfigured(format!("what answers at {host} is no PostgreSQL"))
+        .with_advice("see whether the port is right")
+}
+
+/// Asks the server, over a connection of its own, to cancel what runs in the session of this key. When this has ended the
+/// server has told the session: later, it would hit another statement.
+pub(crate) async fn cancel(postgres: &Postgres, host: &Host, key: SessionKey) -> Result<()> {
+    let mut stream = connect(postgres, host).await?;
+    let asked = async {
+        stream.write_all(&[CANCEL_REQUEST, key.0].concat()).await?;
+        stream.flush().await?;
+        // Our side stays open until the server has closed: some poolers forget the request otherwise, or worse.
+        stream.read_to_end(&mut Vec::new()).await
+    };
+    match asked.await {
+        Ok(_) => Ok(()),
+        // It has closed without a farewell, which is what it does after a cancellation.
+        Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => Ok(()),
+        Err(error) => Err(Error::unavailable("the cancellation was cut off").with_source(error)),
+    }
+}
+
+/// What a session is cancelled by: the number of the process that serves it, and a secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionKey([u8; 8]);
+
+impl SessionKey {
+    /// The number of the process that serves the session. A pooler tells one that no server has.
+    pub(crate) fn process(self) -> i32 {
+        let [a, b, c, d, ..] = self.0;
+        i32::from_be_bytes([a, b, c, d])
+    }
 }
 
 /// What the server told when the session began.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Told(Arc<Mutex<Option<i32>>>);
+#[derive(Clone, Default)]
+pub(crate) struct Told(Arc<Mutex<Option<SessionKey>>>);
 
 impl Told {
-    /// The number of the process that serves the session. A pooler tells one that no server has.
-    pub(crate) fn process(&self) -> Option<i32> {
+    pub(crate) fn key(&self) -> Option<SessionKey> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Passes everything through, and notes the server's process number on the way.
+/// Passes everything through, and notes the session's key on the way.
 pub(crate) struct Overheard {
     stream: Box<dyn Stream>,
     told: Told,
@@ -117,7 +146,7 @@ const KEY_DATA: u8 = b'K';
 const READY: u8 = b'Z';
 
 enum Heard {
-    Process(i32),
+    Key(SessionKey),
     /// It won't come any more.
     Never,
 }
@@ -128,12 +157,14 @@ impl Listener {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = &bytes[skipped..];
-            let wanted = if self.head.first() == Some(&KEY_DATA) { HEAD + 4 } else { HEAD };
+            let wanted = if self.head.first() == Some(&KEY_DATA) { HEAD + 8 } else { HEAD };
             let taken = wanted.saturating_sub(self.head.len()).min(bytes.len());
             self.head.extend_from_slice(&bytes[..taken]);
             bytes = &bytes[taken..];
             match *self.head.as_slice() {
-                [KEY_DATA, _, _, _, _, a, b, c, d] => return Some(Heard::Process(i32::from_be_bytes([a, b, c, d]))),
+                [KEY_DATA, _, _, _, _, a, b, c, d, e, f, g, h] => {
+                    return Some(Heard::Key(SessionKey([a, b, c, d, e, f, g, h])));
+                }
                 [KEY_DATA, ..] => {}
                 [READY, ..] => return Some(Heard::Never),
                 [_, a, b, c, d] => {
@@ -156,8 +187,8 @@ impl AsyncRead for Overheard {
         if let Some(listener) = &mut self.listening
             && let Some(heard) = listener.hear(&buffer.filled()[before..])
         {
-            if let Heard::Process(process) = heard {
-                *self.told.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+            if let Heard::Key(key) = heard {
+                *self.told.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
             }
             self.listening = None;
         }
@@ -192,7 +223,7 @@ mod tests {
     fn heard(bytes: &[u8], piece: usize) -> Option<Option<i32>> {
         let mut listener = Listener::default();
         bytes.chunks(piece).find_map(|chunk| listener.hear(chunk)).map(|heard| match heard {
-            Heard::Process(process) => Some(process),
+            Heard::Key(key) => Some(key.process()),
             Heard::Never => None,
         })
     }

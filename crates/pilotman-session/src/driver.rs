@@ -94,10 +94,7 @@ pub trait Session: Send + 'static {
     /// # Errors
     ///
     /// If that is not known; the session should not be usable then.
-    fn unlock(
-        &mut self,
-        holds: &[(Self::Request, Self::Cookie)],
-    ) -> impl Future<Output = Result<Vec<bool>>> + Send;
+    fn unlock(&mut self, holds: &[(Self::Request, Self::Cookie)]) -> impl Future<Output = Result<Vec<bool>>> + Send;
 
     /// Makes a new fencing token for a hold of this session.
     ///

@@ -131,11 +131,7 @@ impl<D: Driver> Sessions<D> {
     /// # Errors
     ///
     /// Whatever keeps the attempt from being made.
-    pub async fn try_acquire(
-        &self,
-        attempt: &Attempt,
-        request: &<D::Session as Session>::Request,
-    ) -> Result<Outcome> {
+    pub async fn try_acquire(&self, attempt: &Attempt, request: &<D::Session as Session>::Request) -> Result<Outcome> {
         let mut tried: Vec<Arc<Line<D::Session>>> = Vec::new();
         loop {
             let line = match self.0.choose(request, &tried) {
@@ -410,11 +406,12 @@ impl<D: Driver> Shared<D> {
     ) -> Option<Arc<Line<D::Session>>> {
         let shares = self.driver.shares_sessions();
         let lines = self.lines();
-        let fitting = lines.iter().filter(|line| tried.iter().all(|other| !Arc::ptr_eq(line, other))).filter_map(|line| {
-            let state = line.state();
-            let fit: Fit = state.fits(request, shares)?;
-            Some(((fit, state.busy), line))
-        });
+        let fitting =
+            lines.iter().filter(|line| tried.iter().all(|other| !Arc::ptr_eq(line, other))).filter_map(|line| {
+                let state = line.state();
+                let fit: Fit = state.fits(request, shares)?;
+                Some(((fit, state.busy), line))
+            });
         fitting.min_by_key(|(order, _)| *order).map(|(_, line)| line.clone())
     }
 

@@ -306,12 +306,7 @@ impl<D: Driver> Task<D> {
             .collect())
     }
 
-    async fn end(
-        mut self,
-        over: Over,
-        backlog: VecDeque<Command<D::Session>>,
-        mut ends: Vec<oneshot::Sender<()>>,
-    ) {
+    async fn end(mut self, over: Over, backlog: VecDeque<Command<D::Session>>, mut ends: Vec<oneshot::Sender<()>>) {
         let lost = self.line.state().end();
         if let Some(shared) = self.shared.upgrade() {
             shared.forget(&self.line);

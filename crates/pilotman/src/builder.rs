@@ -88,6 +88,14 @@ impl Builder {
         self
     }
 
+    /// Uses locks on PostgreSQL.
+    #[cfg(feature = "postgres")]
+    pub fn use_postgres(mut self, postgres: pilotman_postgres::Postgres) -> Self {
+        let backend = pilotman_postgres::PostgresBackend::new(postgres);
+        self.backends.push(backend.map(|backend| Arc::new(backend) as _));
+        self
+    }
+
     /// Uses locks on a Redis or Valkey. `use_redis(RedisNode::endpoint("127.0.0.1:6379")?)` is what the .NET documents
     /// write as `UseRedis("127.0.0.1:6379")`.
     #[cfg(feature = "redis")]

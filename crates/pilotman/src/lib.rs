@@ -9,6 +9,8 @@ pub use pilotman_core::{
 
 #[cfg(feature = "file")]
 pub use pilotman_file as file;
+#[cfg(feature = "postgres")]
+pub use pilotman_postgres as postgres;
 #[cfg(feature = "redis")]
 pub use pilotman_redis as redis;
 
@@ -24,7 +26,7 @@ mod locks;
 mod percent;
 mod query;
 mod scheme;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod secret;
 
 pub use backends::{BackendInfo, backends};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pilotman_conformance::{LoseHold, UnderTest};
 use pilotman_core::Primitive;
 use pilotman_postgres::tokio_postgres::{Client, Config, NoTls};
-use pilotman_postgres::{Postgres, PostgresBackend, Scope};
+use pilotman_postgres::{Postgres, PostgresBackend, Scope, SessionOptions};
 use pilotman_testkit::servers::postgres::{DATABASE, LOCKER, PASSWORD};
 use pilotman_testkit::servers::{Shared, is_skipped, shared_or_skip};
 use tokio::runtime::Runtime;
@@ -32,7 +32,12 @@ impl<'a> Place<'a> {
 
     fn connect(&self, scope: Scope) -> PostgresBackend {
         let postgres = Postgres::host(format!("127.0.0.1:{}", self.port)).expect("it is a host");
-        let postgres = postgres.user(LOCKER).password(PASSWORD).database(self.database).scope(scope);
+        let mut sessions = SessionOptions::default();
+        if scope == Scope::Transaction {
+            // One for each hold.
+            sessions.max_sessions = 300;
+        }
+        let postgres = postgres.user(LOCKER).password(PASSWORD).database(self.database).scope(scope).sessions(sessions);
         PostgresBackend::new(postgres).expect("these options are right")
     }
 }
@@ -54,7 +59,8 @@ impl Admin {
     }
 
     fn value(&self, sql: &str) -> Option<String> {
-        let messages = self.runtime.block_on(self.client.simple_query(sql)).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let messages =
+            self.runtime.block_on(self.client.simple_query(sql)).unwrap_or_else(|error| panic!("{sql}: {error}"));
         messages.into_iter().find_map(|message| match message {
             pilotman_postgres::tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,
@@ -94,7 +100,7 @@ pub(crate) fn server(name: &'static str, server: &'static str, scope: Scope) -> 
             let (database, admin) = database(last);
             (format!("{first}/{database}/{last}"), Box::new((shared, admin)) as Box<dyn Any>)
         })
-        .names(2000)
+        .names(if scope == Scope::Transaction { 200 } else { 2000 })
         .settle(Duration::from_millis(250))
         .lose(lose)
         .leak_check(nothing_held)

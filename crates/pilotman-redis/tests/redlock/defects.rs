@@ -247,8 +247,13 @@ async fn redisson_many_locks_overflow_the_stack() {
     for task in tasks {
         guards.push(task.await.unwrap());
     }
-    eventually("all are renewed", LONG, || guards.iter().all(|guard| guard.renewals() >= 1)).await;
-    assert!(guards.iter().all(|guard| guard.state() == HoldState::Held));
+    let renewed = || {
+        for guard in &guards {
+            assert!(guard.state() != HoldState::Lost, "{:?}, after {} renewals", guard.ensure_held(), guard.renewals());
+        }
+        guards.iter().all(|guard| guard.renewals() >= 1)
+    };
+    eventually("all are renewed", LONG, renewed).await;
     drop(guards);
     quorum.nothing_left(LONG).await;
 }

@@ -11,6 +11,8 @@ use crate::address::Address;
 pub(crate) mod file;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 #[cfg(feature = "redis")]
@@ -53,6 +55,17 @@ pub(crate) const ALL: &[Scheme] = &[
         #[cfg(feature = "memory")]
         open: Some(memory::open),
         #[cfg(not(feature = "memory"))]
+        open: None,
+    },
+    Scheme {
+        kind: "postgres",
+        schemes: &["postgres", "postgresql"],
+        example: "postgres://app@127.0.0.1/shop",
+        feature: "postgres",
+        several_hosts: true,
+        #[cfg(feature = "postgres")]
+        open: Some(postgres::open),
+        #[cfg(not(feature = "postgres"))]
         open: None,
     },
     Scheme {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::release::Release;
 use super::server::READY;
-use super::{DATABASE, Encryption, LOCKER, PASSWORD, Postgres};
+use super::{Encryption, LOCKER, PASSWORD, Postgres};
 use crate::process::Process;
 use crate::servers::{Scratch, Started, port};
 use crate::{servers, user};
@@ -147,7 +147,7 @@ fn run(program: &Path, pooling: Pooling, behind: u16, directory: &Path, port: u1
     let configuration = directory.join("pgbouncer.ini");
     let text = format!(
         "[databases]\n\
-         {DATABASE} = host=127.0.0.1 port={behind}\n\
+         * = host=127.0.0.1 port={behind}\n\
          [pgbouncer]\n\
          listen_addr = 127.0.0.1\n\
          listen_port = {port}\n\
@@ -156,8 +156,8 @@ fn run(program: &Path, pooling: Pooling, behind: u16, directory: &Path, port: u1
          auth_file = {}\n\
          admin_users = {LOCKER}\n\
          pool_mode = {mode}\n\
-         max_client_conn = 300\n\
-         default_pool_size = 100\n\
+         max_client_conn = 1500\n\
+         default_pool_size = 1000\n\
          ignore_startup_parameters = extra_float_digits\n",
         users.display()
     );

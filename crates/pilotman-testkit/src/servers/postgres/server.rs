@@ -20,7 +20,7 @@ use crate::{servers, user};
 pub(super) const READY: Duration = Duration::from_secs(30);
 
 /// Connections that a server takes, which a standby must not take less of.
-const CONNECTIONS: &str = "max_connections=300";
+const CONNECTIONS: &str = "max_connections=1500";
 
 /// What a server says about TLS on its port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
