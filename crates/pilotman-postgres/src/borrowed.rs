@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pilotman_core::{Error, ErrorKind, Result};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, GenericClient, Transaction};
+use tokio_postgres::{Client, Transaction};
 
 use crate::failure;
 use crate::key::PostgresKey;
@@ -62,13 +62,13 @@ impl Wait {
 /// Two round trips without waiting, five with. No durable write.
 pub async fn lock_in(transaction: &Transaction<'_>, key: PostgresKey, wait: Wait) -> Result<bool> {
     let about = |error: Error| error.with_lock(&key.to_string()).with_backend("postgres");
-    let limit = wait.millis()?;
-    if has_it(transaction, key).await.map_err(about)? {
+    let (client, limit) = (transaction.client(), wait.millis()?);
+    if has_it(client, key).await.map_err(about)? {
         return again(limit).map_err(about);
     }
     match limit {
-        None => attempt(transaction, key, Scope::Transaction).await,
-        Some(millis) => in_savepoint(transaction, key, Scope::Transaction, millis).await,
+        None => attempt(client, key, Scope::Transaction).await,
+        Some(millis) => in_savepoint(client, key, Scope::Transaction, millis).await,
     }
     .map_err(about)
 }
@@ -142,13 +142,13 @@ fn of(error: tokio_postgres::Error) -> Error {
     }
 }
 
-async fn is_true(client: &impl GenericClient, sql: &str) -> Result<bool> {
+async fn is_true(client: &Client, sql: &str) -> Result<bool> {
     let messages = client.simple_query(sql).await.map_err(of)?;
     Ok(statements::first_row(&messages).and_then(|row| row.get(0)) == Some("t"))
 }
 
 /// Whether this connection has the lock: the server would give it to it once more.
-async fn has_it(client: &impl GenericClient, key: PostgresKey) -> Result<bool> {
+async fn has_it(client: &Client, key: PostgresKey) -> Result<bool> {
     let rows = key.rows(1);
     let sql = format!(
         "select exists(select from pg_catalog.pg_locks where pid=pg_catalog.pg_backend_pid() and granted and {rows})"
@@ -166,17 +166,17 @@ fn again(limit: Option<u32>) -> Result<bool> {
     }
 }
 
-async fn attempt(client: &impl GenericClient, key: PostgresKey, scope: Scope) -> Result<bool> {
+async fn attempt(client: &Client, key: PostgresKey, scope: Scope) -> Result<bool> {
     is_true(client, &format!("select {}", statements::attempt(key, scope, Mode::Exclusive))).await
 }
 
-async fn in_savepoint(client: &impl GenericClient, key: PostgresKey, scope: Scope, millis: u32) -> Result<bool> {
+async fn in_savepoint(client: &Client, key: PostgresKey, scope: Scope, millis: u32) -> Result<bool> {
     client.batch_execute(&format!("savepoint {SAVEPOINT}")).await.map_err(of)?;
     with_limit(client, key, scope, millis).await
 }
 
 /// What the time-outs are set to, in milliseconds.
-async fn settings(client: &impl GenericClient) -> Result<[String; 2]> {
+async fn settings(client: &Client) -> Result<[String; 2]> {
     let sql = "select (select setting from pg_catalog.pg_settings where name='lock_timeout'), \
                (select setting from pg_catalog.pg_settings where name='statement_timeout')";
     let messages = client.simple_query(sql).await.map_err(of)?;
@@ -185,7 +185,7 @@ async fn settings(client: &impl GenericClient) -> Result<[String; 2]> {
 }
 
 /// In a savepoint, after which all is as before but for the lock.
-async fn with_limit(client: &impl GenericClient, key: PostgresKey, scope: Scope, millis: u32) -> Result<bool> {
+async fn with_limit(client: &Client, key: PostgresKey, scope: Scope, millis: u32) -> Result<bool> {
     let [lock, statement] = settings(client).await?;
     let wait = statements::wait(key, scope, Mode::Exclusive);
     let sql = format!("set local lock_timeout={millis};set local statement_timeout=0;select {wait}");
@@ -207,7 +207,7 @@ async fn with_limit(client: &impl GenericClient, key: PostgresKey, scope: Scope,
 }
 
 /// Outside of a transaction.
-async fn outside(client: &impl GenericClient, key: PostgresKey, millis: u32) -> Result<bool> {
+async fn outside(client: &Client, key: PostgresKey, millis: u32) -> Result<bool> {
     let [lock, statement] = settings(client).await?;
     client.batch_execute(&format!("set lock_timeout={millis};set statement_timeout=0")).await.map_err(of)?;
     let locked =
@@ -220,7 +220,7 @@ async fn outside(client: &impl GenericClient, key: PostgresKey, millis: u32) -> 
 }
 
 /// The time-out may have come right after the grant, which a session keeps then.
-async fn timed_out_or(client: &impl GenericClient, key: PostgresKey, error: tokio_postgres::Error) -> Result<bool> {
+async fn timed_out_or(client: &Client, key: PostgresKey, error: tokio_postgres::Error) -> Result<bool> {
     match error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
         true => has_it(client, key).await,
         false => Err(of(error)),

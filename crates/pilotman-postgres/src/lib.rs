@@ -1,4 +1,5 @@
 #![doc = include_str!("../postgres.md")]
+#![forbid(unsafe_code)]
 
 // Where what lives:
 // - `options`: which database, and how its locks are used

@@ -72,6 +72,14 @@ pub trait Session: Send + 'static {
     /// # Errors
     ///
     /// Whatever went wrong. Nothing is held then, or the session is not [usable](Self::is_usable) any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: a session whose statement was dropped is given up.
+    ///
+    /// # Cost
+    ///
+    /// One round trip in the common case.
     fn try_lock(
         &mut self,
         request: &Self::Request,
@@ -83,6 +91,14 @@ pub trait Session: Send + 'static {
     /// # Errors
     ///
     /// As [`Self::try_lock`].
+    ///
+    /// # Cancel safety
+    ///
+    /// None: a session whose statement was dropped is given up.
+    ///
+    /// # Cost
+    ///
+    /// One round trip, and the wait.
     fn lock(
         &mut self,
         request: &Self::Request,
@@ -94,6 +110,14 @@ pub trait Session: Send + 'static {
     /// # Errors
     ///
     /// If that is not known; the session should not be usable then.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: a session whose statement was dropped is given up.
+    ///
+    /// # Cost
+    ///
+    /// One round trip for all of them.
     fn unlock(&mut self, holds: &[(Self::Request, Self::Cookie)]) -> impl Future<Output = Result<Vec<bool>>> + Send;
 
     /// Makes a new fencing token for a hold of this session.
@@ -101,6 +125,14 @@ pub trait Session: Send + 'static {
     /// # Errors
     ///
     /// If it could not be made.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: a session whose statement was dropped is given up.
+    ///
+    /// # Cost
+    ///
+    /// One round trip.
     fn mint(&mut self, request: &Self::Request) -> impl Future<Output = Result<u64>> + Send;
 
     /// Asks the server whether it is there.
@@ -108,6 +140,14 @@ pub trait Session: Send + 'static {
     /// # Errors
     ///
     /// If it isn't.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: a session whose statement was dropped is given up.
+    ///
+    /// # Cost
+    ///
+    /// One round trip.
     fn ping(&mut self) -> impl Future<Output = Result<()>> + Send;
 
     /// Whether statements can still be sent, and what they would find is known.
@@ -121,6 +161,18 @@ pub trait Session: Send + 'static {
     fn end_remotely(&self) -> BoxFuture<'static, ()>;
 
     /// Ends the session in an orderly way.
+    ///
+    /// # Errors
+    ///
+    /// None: whoever ends a session can do nothing about it.
+    ///
+    /// # Cancel safety
+    ///
+    /// A farewell that was dropped ends the session less politely.
+    ///
+    /// # Cost
+    ///
+    /// One message.
     fn end(self) -> impl Future<Output = ()> + Send;
 }
 
@@ -134,7 +186,19 @@ impl Stop {
         (sender, Self(receiver))
     }
 
-    /// Completes when the wait is to end. Cancel safe.
+    /// Completes when the wait is to end.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it loses nothing.
+    ///
+    /// # Cost
+    ///
+    /// None.
     pub async fn requested(&mut self) {
         // Without a sender nobody is left to want it.
         let _ = self.0.wait_for(|stop| *stop).await;

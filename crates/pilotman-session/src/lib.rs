@@ -17,16 +17,20 @@
 //! |---|---|
 //! | `driver` | what a database has to say |
 //! | `options` | how many sessions, how long idle ones are kept, the heartbeat |
-//! | `sessions` | which session an attempt runs on; waits and their bound |
+//! | `sessions` | what a backend calls: tries, waits and their bound, giving back |
+//! | `shared` | all sessions: which is chosen, opening more |
 //! | `opening` | sessions are opened one at a time |
 //! | `line` | one session as the others see it |
 //! | `task` | the task that runs a session's statements |
+
+#![forbid(unsafe_code)]
 
 mod driver;
 mod line;
 mod opening;
 mod options;
 mod sessions;
+mod shared;
 mod task;
 
 pub use driver::{Attempted, Driver, Granted, Request, Session, Stop};

@@ -1,46 +1,22 @@
 //! Which session an attempt runs on.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use pilotman_core::backend::{Attempt, AttemptId, BoxFuture, Environment, Grant, Holding, Outcome, Released};
-use pilotman_core::clock::Sleep;
-use pilotman_core::{Error, ErrorKind, LossReason, Result};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use pilotman_core::{Error, LossReason, Result};
+use tokio::sync::oneshot;
 
 use crate::SessionOptions;
 use crate::driver::{Attempted, Driver, Granted, Session};
-use crate::line::{Command, Fit, Line};
-use crate::opening::Opening;
-use crate::task::Task;
-
-/// Who stands in line for a wait on the server tries without one after this time, and up to twice as long.
-const TRY_AGAIN: Duration = Duration::from_millis(250);
-/// Who finds all sessions with holds waits this long for one that has none.
-const FULL: Duration = Duration::from_secs(5);
+use crate::line::{Command, Line};
+use crate::shared::Shared;
 
 /// The sessions of one [`Locks`](pilotman_core::Locks). Cheap to clone.
 pub struct Sessions<D: Driver>(Arc<Shared<D>>);
-
-/// What the tasks of the sessions know of them all.
-pub(crate) struct Shared<D: Driver> {
-    driver: D,
-    options: SessionOptions,
-    environment: OnceLock<Environment>,
-    lines: Mutex<Vec<Arc<Line<D::Session>>>>,
-    /// Where attempts are that may hold something.
-    places: Mutex<HashMap<AttemptId, Arc<Line<D::Session>>>>,
-    waiting: Semaphore,
-    opening: Opening,
-    /// Some session has done something: it may be free now.
-    pub(crate) freed: Notify,
-    closed: AtomicBool,
-}
 
 /// What a hold stands on; a backend finds it in [`Holding::state`].
 pub struct SessionHold<S: Session> {
@@ -67,6 +43,8 @@ impl<D: Driver> fmt::Debug for Sessions<D> {
     }
 }
 
+type OfLine<S> = (Arc<Line<S>>, Vec<usize>);
+
 /// How a question to one session has ended.
 enum Told<T> {
     Answer(Result<T>),
@@ -91,17 +69,7 @@ impl<D: Driver> Sessions<D> {
         if options.heartbeat.is_zero() {
             return Err(Error::misconfigured("a heartbeat of zero would never pause"));
         }
-        Ok(Self(Arc::new(Shared {
-            waiting: Semaphore::new(options.max_waiting.min(options.max_sessions)),
-            driver,
-            options,
-            environment: OnceLock::new(),
-            lines: Mutex::default(),
-            places: Mutex::default(),
-            opening: Opening::default(),
-            freed: Notify::new(),
-            closed: AtomicBool::new(false),
-        })))
+        Ok(Self(Arc::new(Shared::new(driver, options))))
     }
 
     /// As [`Backend::start`](pilotman_core::backend::Backend::start).
@@ -131,6 +99,14 @@ impl<D: Driver> Sessions<D> {
     /// # Errors
     ///
     /// Whatever keeps the attempt from being made.
+    ///
+    /// # Cancel safety
+    ///
+    /// What the attempt was granted, or will be, is given back by [`Self::abandon`].
+    ///
+    /// # Cost
+    ///
+    /// One statement of the driver; a session where there is none for it.
     pub async fn try_acquire(&self, attempt: &Attempt, request: &<D::Session as Session>::Request) -> Result<Outcome> {
         let mut tried: Vec<Arc<Line<D::Session>>> = Vec::new();
         loop {
@@ -186,6 +162,14 @@ impl<D: Driver> Sessions<D> {
     /// # Errors
     ///
     /// Whatever ends the wait before the lock was had.
+    ///
+    /// # Cancel safety
+    ///
+    /// What the attempt was granted, or will be, is given back by [`Self::abandon`], which also ends its wait on the server.
+    ///
+    /// # Cost
+    ///
+    /// One attempt where a session has other holds, and one wait of the driver.
     pub async fn enqueue(&self, attempt: &Attempt, request: &<D::Session as Session>::Request) -> Result<Grant> {
         // A session with holds can be asked, but not wait.
         if let Some(line) = self.0.choose(request, &[])
@@ -234,6 +218,18 @@ impl<D: Driver> Sessions<D> {
     }
 
     /// As [`Backend::abandon`](pilotman_core::backend::Backend::abandon).
+    ///
+    /// # Errors
+    ///
+    /// None: a session that can't give back is ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was asked of the sessions is done in any case.
+    ///
+    /// # Cost
+    ///
+    /// One statement for each attempt that has something, none for others.
     pub async fn abandon(&self, attempts: &[Attempt]) -> Vec<Result<()>> {
         let mut answers = Vec::with_capacity(attempts.len());
         for attempt in attempts {
@@ -252,9 +248,22 @@ impl<D: Driver> Sessions<D> {
     }
 
     /// As [`Backend::release`](pilotman_core::backend::Backend::release).
+    ///
+    /// # Errors
+    ///
+    /// None: where the session ended instead, the hold has ended with it and is *gone*.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was asked of the sessions is done in any case.
+    ///
+    /// # Cost
+    ///
+    /// One statement for each session.
     pub async fn release(&self, holds: &[Arc<Holding>]) -> Vec<Result<Released>> {
         let gone = || Ok(Released::Gone(LossReason::SessionEnded));
-        let mut lines: Vec<(Arc<Line<D::Session>>, Vec<usize>)> = Vec::new();
+        // The sessions, each with the positions of its holds.
+        let mut lines: Vec<OfLine<D::Session>> = Vec::new();
         for (at, hold) in holds.iter().enumerate() {
             let Some(SessionHold { line, .. }) = hold.state::<SessionHold<D::Session>>() else { continue };
             match lines.iter_mut().find(|(other, _)| Arc::ptr_eq(other, line)) {
@@ -286,6 +295,14 @@ impl<D: Driver> Sessions<D> {
     /// # Errors
     ///
     /// `Lost` if the hold is gone, or what kept the token from being made.
+    ///
+    /// # Cancel safety
+    ///
+    /// A token that nobody waits for is made all the same.
+    ///
+    /// # Cost
+    ///
+    /// One statement of the driver.
     pub async fn mint(&self, hold: &Holding) -> Result<u64> {
         let gone = || Error::lost(LossReason::SessionEnded);
         let line = &hold.state::<SessionHold<D::Session>>().ok_or_else(gone)?.line;
@@ -307,6 +324,14 @@ impl<D: Driver> Sessions<D> {
     /// # Errors
     ///
     /// What `visit` returns, or `Unavailable` if there is no session for it or it ended meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was begun is done in any case.
+    ///
+    /// # Cost
+    ///
+    /// What `visit` costs.
     pub async fn visit<T: Send + 'static>(
         &self,
         visit: impl for<'a> FnOnce(&'a mut D::Session) -> BoxFuture<'a, Result<T>> + Send + 'static,
@@ -334,6 +359,18 @@ impl<D: Driver> Sessions<D> {
     }
 
     /// As [`Backend::close`](pilotman_core::backend::Backend::close).
+    ///
+    /// # Errors
+    ///
+    /// None.
+    ///
+    /// # Cancel safety
+    ///
+    /// The sessions end in any case.
+    ///
+    /// # Cost
+    ///
+    /// A farewell to each session.
     pub async fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         self.0.waiting.close();
@@ -344,179 +381,8 @@ impl<D: Driver> Sessions<D> {
 }
 
 fn grant<S: Session>(line: &Arc<Line<S>>, granted: Granted<S::Cookie>) -> Grant {
-    let mut grant = Grant::default();
-    grant.token = granted.token;
-    grant.state = Some(Box::new(SessionHold { line: line.clone(), cookie: granted.cookie }));
-    grant
-}
-
-/// A session that is kept for a wait.
-struct Reserved<'a, D: Driver> {
-    shared: &'a Shared<D>,
-    line: Arc<Line<D::Session>>,
-    mine: bool,
-}
-
-impl<D: Driver> Reserved<'_, D> {
-    fn hand_over(mut self) {
-        self.mine = false;
-    }
-}
-
-impl<D: Driver> Drop for Reserved<'_, D> {
-    fn drop(&mut self) {
-        if self.mine {
-            self.line.state().unreserve();
-            self.shared.freed.notify_waiters();
-        }
-    }
-}
-
-impl<D: Driver> Shared<D> {
-    fn lines(&self) -> MutexGuard<'_, Vec<Arc<Line<D::Session>>>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn places(&self) -> MutexGuard<'_, HashMap<AttemptId, Arc<Line<D::Session>>>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn environment(&self) -> Result<&Environment> {
-        self.environment
-            .get()
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "a backend was used before its engine had started it"))
-    }
-
-    fn closed_error(&self) -> Error {
-        Error::new(ErrorKind::Closed, "the sessions have been closed")
-    }
-
-    fn pause(&self) -> Result<Sleep> {
-        let environment = self.environment()?;
-        let jitter = environment.random.next() % (TRY_AGAIN.as_nanos() as u64);
-        Ok(Sleep::new(environment.clock.clone(), TRY_AGAIN + Duration::from_nanos(jitter)))
-    }
-
-    /// The session for an attempt that doesn't wait: one with other holds rather than an empty one, which is better kept for a
-    /// wait; and of those the one that has the least to do.
-    fn choose(
-        &self,
-        request: &<D::Session as Session>::Request,
-        tried: &[Arc<Line<D::Session>>],
-    ) -> Option<Arc<Line<D::Session>>> {
-        let shares = self.driver.shares_sessions();
-        let lines = self.lines();
-        let fitting =
-            lines.iter().filter(|line| tried.iter().all(|other| !Arc::ptr_eq(line, other))).filter_map(|line| {
-                let state = line.state();
-                let fit: Fit = state.fits(request, shares)?;
-                Some(((fit, state.busy), line))
-            });
-        fitting.min_by_key(|(order, _)| *order).map(|(_, line)| line.clone())
-    }
-
-    /// Opens a session, unless `found` finds one when it is this caller's turn.
-    async fn open(
-        self: &Arc<Self>,
-        found: impl Fn() -> Option<Arc<Line<D::Session>>>,
-        reserved: bool,
-    ) -> Result<Arc<Line<D::Session>>> {
-        let turn = self.opening.turn().await;
-        if let Some(line) = found() {
-            return Ok(line);
-        }
-        if let Some(error) = turn.failed_meanwhile() {
-            return Err(error);
-        }
-        if self.closed.load(Ordering::Acquire) {
-            return Err(self.closed_error());
-        }
-        if self.lines().len() >= self.options.max_sessions {
-            return Err(self.full());
-        }
-        let session = self.driver.connect().await.inspect_err(|error| turn.failed(error))?;
-        self.add(session, reserved)
-    }
-
-    fn full(&self) -> Error {
-        Error::unavailable(format!("all {} sessions are in use", self.options.max_sessions))
-            .with_advice("allow more sessions (max-sessions), or hold fewer locks at the same time")
-            .no_effect(true)
-    }
-
-    fn add(self: &Arc<Self>, session: D::Session, reserved: bool) -> Result<Arc<Line<D::Session>>> {
-        let (sender, commands) = mpsc::unbounded_channel();
-        let line = Arc::new(Line::new(sender, reserved));
-        let task = Task {
-            session,
-            line: line.clone(),
-            commands,
-            shared: Arc::downgrade(self),
-            environment: self.environment()?.clone(),
-            heartbeat: self.options.heartbeat,
-            idle: self.options.idle,
-        };
-        self.lines().push(line.clone());
-        // It lives as long as its session; nobody waits for its end.
-        drop(tokio::spawn(task.run()));
-        // Closed between the look above and now: nobody else would end it.
-        if self.closed.load(Ordering::Acquire) {
-            self.end_all();
-            return Err(self.closed_error());
-        }
-        Ok(line)
-    }
-
-    /// An empty session that is for one wait only.
-    async fn reserve(self: &Arc<Self>) -> Result<Reserved<'_, D>> {
-        let clock = self.environment()?.clock.clone();
-        let mut patience = pin!(Sleep::new(clock, FULL));
-        let free = || self.lines().iter().find(|line| line.state().reserve()).cloned();
-        loop {
-            let mut freed = pin!(self.freed.notified());
-            freed.as_mut().enable();
-            let opened = match free() {
-                Some(line) => Ok(line),
-                None => self.open(free, true).await,
-            };
-            match opened {
-                Ok(line) => return Ok(Reserved { shared: self, line, mine: true }),
-                Err(error) if self.lines().len() < self.options.max_sessions => return Err(error),
-                // Most of them have something to do only for a moment.
-                Err(error) => tokio::select! {
-                    () = freed => {}
-                    () = &mut patience => return Err(error),
-                },
-            }
-        }
-    }
-
-    /// A session has ended.
-    pub(crate) fn forget(&self, line: &Arc<Line<D::Session>>) {
-        self.lines().retain(|other| !Arc::ptr_eq(other, line));
-        self.places().retain(|_, other| !Arc::ptr_eq(other, line));
-        self.freed.notify_waiters();
-    }
-
-    /// Whether this session, which has been idle for long, is not needed; it is taken from the others then.
-    pub(crate) fn gives_up(&self, line: &Arc<Line<D::Session>>) -> bool {
-        let lines = self.lines();
-        let idle = lines.iter().filter(|line| line.state().is_idle()).count();
-        // Whoever chooses it now finds it reserved; whoever has chosen it already has made it busy, or finds it gone.
-        idle > self.options.warm && line.state().reserve()
-    }
-
-    fn end_all(&self) -> Vec<oneshot::Receiver<()>> {
-        let lines: Vec<_> = self.lines().clone();
-        let mut ended = Vec::new();
-        for line in lines {
-            let (reply, answer) = oneshot::channel();
-            if line.send(Command::End { reply }) {
-                ended.push(answer);
-            }
-        }
-        ended
-    }
+    let hold = SessionHold { line: line.clone(), cookie: granted.cookie };
+    Grant { token: granted.token, state: Some(Box::new(hold)), ..Grant::default() }
 }
 
 impl<D: Driver> Drop for Sessions<D> {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::{Attempted, Driver, Granted, Request, Session, Stop};
 use crate::line::{Command, Line};
-use crate::sessions::Shared;
+use crate::shared::Shared;
 
 /// See the [module](self).
 pub(crate) struct Task<D: Driver> {
@@ -195,7 +195,11 @@ impl<D: Driver> Task<D> {
             }
             Command::Visit(visit) => {
                 let visited = visit(&mut self.session);
-                match state.run(async { Ok(visited.await) }).await {
+                let visited = async {
+                    visited.await;
+                    Ok(())
+                };
+                match state.run(visited).await {
                     Step::Answered(_) => None,
                     Step::Over(over) => Some(over),
                 }

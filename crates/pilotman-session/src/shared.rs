@@ -1,0 +1,221 @@
+//! All sessions of one [`Locks`](pilotman_core::Locks): which there are, which is chosen, and opening more.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use pilotman_core::backend::{AttemptId, Environment};
+use pilotman_core::clock::Sleep;
+use pilotman_core::{Error, ErrorKind, Result};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+
+use crate::SessionOptions;
+use crate::driver::{Driver, Session};
+use crate::line::{Command, Fit, Line};
+use crate::opening::Opening;
+use crate::task::Task;
+
+/// Who stands in line for a wait on the server tries without one after this time, and up to twice as long.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+/// Who finds all sessions with holds waits this long for one that has none.
+const FULL: Duration = Duration::from_secs(5);
+
+/// What the tasks of the sessions know of them all.
+pub(crate) struct Shared<D: Driver> {
+    pub(crate) driver: D,
+    options: SessionOptions,
+    pub(crate) environment: OnceLock<Environment>,
+    lines: Mutex<Vec<Arc<Line<D::Session>>>>,
+    /// Where attempts are that may hold something.
+    places: Mutex<HashMap<AttemptId, Arc<Line<D::Session>>>>,
+    pub(crate) waiting: Semaphore,
+    opening: Opening,
+    /// Some session has done something: it may be free now.
+    pub(crate) freed: Notify,
+    pub(crate) closed: AtomicBool,
+}
+
+/// A session that is kept for a wait.
+pub(crate) struct Reserved<'a, D: Driver> {
+    shared: &'a Shared<D>,
+    pub(crate) line: Arc<Line<D::Session>>,
+    mine: bool,
+}
+
+impl<D: Driver> Reserved<'_, D> {
+    pub(crate) fn hand_over(mut self) {
+        self.mine = false;
+    }
+}
+
+impl<D: Driver> Drop for Reserved<'_, D> {
+    fn drop(&mut self) {
+        if self.mine {
+            self.line.state().unreserve();
+            self.shared.freed.notify_waiters();
+        }
+    }
+}
+
+impl<D: Driver> Shared<D> {
+    pub(crate) fn new(driver: D, options: SessionOptions) -> Self {
+        Self {
+            waiting: Semaphore::new(options.max_waiting.min(options.max_sessions)),
+            driver,
+            options,
+            environment: OnceLock::new(),
+            lines: Mutex::default(),
+            places: Mutex::default(),
+            opening: Opening::default(),
+            freed: Notify::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn lines(&self) -> MutexGuard<'_, Vec<Arc<Line<D::Session>>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn places(&self) -> MutexGuard<'_, HashMap<AttemptId, Arc<Line<D::Session>>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn environment(&self) -> Result<&Environment> {
+        self.environment
+            .get()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a backend was used before its engine had started it"))
+    }
+
+    pub(crate) fn closed_error(&self) -> Error {
+        Error::new(ErrorKind::Closed, "the sessions have been closed")
+    }
+
+    pub(crate) fn pause(&self) -> Result<Sleep> {
+        let environment = self.environment()?;
+        let jitter = environment.random.next() % (TRY_AGAIN.as_nanos() as u64);
+        Ok(Sleep::new(environment.clock.clone(), TRY_AGAIN + Duration::from_nanos(jitter)))
+    }
+
+    /// The session for an attempt that doesn't wait: one with other holds rather than an empty one, which is better kept for a
+    /// wait; and of those the one that has the least to do.
+    pub(crate) fn choose(
+        &self,
+        request: &<D::Session as Session>::Request,
+        tried: &[Arc<Line<D::Session>>],
+    ) -> Option<Arc<Line<D::Session>>> {
+        let shares = self.driver.shares_sessions();
+        let lines = self.lines();
+        let fitting =
+            lines.iter().filter(|line| tried.iter().all(|other| !Arc::ptr_eq(line, other))).filter_map(|line| {
+                let state = line.state();
+                let fit: Fit = state.fits(request, shares)?;
+                Some(((fit, state.busy), line))
+            });
+        fitting.min_by_key(|(order, _)| *order).map(|(_, line)| line.clone())
+    }
+
+    /// Opens a session, unless `found` finds one when it is this caller's turn.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        found: impl Fn() -> Option<Arc<Line<D::Session>>>,
+        reserved: bool,
+    ) -> Result<Arc<Line<D::Session>>> {
+        let turn = self.opening.turn().await;
+        if let Some(line) = found() {
+            return Ok(line);
+        }
+        if let Some(error) = turn.failed_meanwhile() {
+            return Err(error);
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(self.closed_error());
+        }
+        if self.lines().len() >= self.options.max_sessions {
+            return Err(self.full());
+        }
+        let session = self.driver.connect().await.inspect_err(|error| turn.failed(error))?;
+        self.add(session, reserved)
+    }
+
+    fn full(&self) -> Error {
+        Error::unavailable(format!("all {} sessions are in use", self.options.max_sessions))
+            .with_advice("allow more sessions (max-sessions), or hold fewer locks at the same time")
+            .no_effect(true)
+    }
+
+    fn add(self: &Arc<Self>, session: D::Session, reserved: bool) -> Result<Arc<Line<D::Session>>> {
+        let (sender, commands) = mpsc::unbounded_channel();
+        let line = Arc::new(Line::new(sender, reserved));
+        let task = Task {
+            session,
+            line: line.clone(),
+            commands,
+            shared: Arc::downgrade(self),
+            environment: self.environment()?.clone(),
+            heartbeat: self.options.heartbeat,
+            idle: self.options.idle,
+        };
+        self.lines().push(line.clone());
+        // It lives as long as its session; nobody waits for its end.
+        drop(tokio::spawn(task.run()));
+        // Closed between the look above and now: nobody else would end it.
+        if self.closed.load(Ordering::Acquire) {
+            self.end_all();
+            return Err(self.closed_error());
+        }
+        Ok(line)
+    }
+
+    /// An empty session that is for one wait only.
+    pub(crate) async fn reserve(self: &Arc<Self>) -> Result<Reserved<'_, D>> {
+        let clock = self.environment()?.clock.clone();
+        let mut patience = pin!(Sleep::new(clock, FULL));
+        let free = || self.lines().iter().find(|line| line.state().reserve()).cloned();
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            let opened = match free() {
+                Some(line) => Ok(line),
+                None => self.open(free, true).await,
+            };
+            match opened {
+                Ok(line) => return Ok(Reserved { shared: self, line, mine: true }),
+                Err(error) if self.lines().len() < self.options.max_sessions => return Err(error),
+                // Most of them have something to do only for a moment.
+                Err(error) => tokio::select! {
+                    () = freed => {}
+                    () = &mut patience => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// A session has ended.
+    pub(crate) fn forget(&self, line: &Arc<Line<D::Session>>) {
+        self.lines().retain(|other| !Arc::ptr_eq(other, line));
+        self.places().retain(|_, other| !Arc::ptr_eq(other, line));
+        self.freed.notify_waiters();
+    }
+
+    /// Whether this session, which has been idle for long, is not needed; it is taken from the others then.
+    pub(crate) fn gives_up(&self, line: &Arc<Line<D::Session>>) -> bool {
+        let lines = self.lines();
+        let idle = lines.iter().filter(|line| line.state().is_idle()).count();
+        // Whoever chooses it now finds it reserved; whoever has chosen it already has made it busy, or finds it gone.
+        idle > self.options.warm && line.state().reserve()
+    }
+
+    pub(crate) fn end_all(&self) -> Vec<oneshot::Receiver<()>> {
+        let lines: Vec<_> = self.lines().clone();
+        let mut ended = Vec::new();
+        for line in lines {
+            let (reply, answer) = oneshot::channel();
+            if line.send(Command::End { reply }) {
+                ended.push(answer);
+            }
+        }
+        ended
+    }
+}
