@@ -235,17 +235,18 @@ async fn redisson_many_locks_overflow_the_stack() {
     const LEASE: Duration = Duration::from_millis(1500);
     let quorum = Quorum::entered(3).await;
     let locks = quorum.ready().await;
-    let names: Vec<_> = (0..2000).map(|nth| format!("m{nth}")).collect();
-    let tasks: Vec<_> = names
-        .iter()
-        .map(|name| {
-            let mutex = locks.mutex(name).lease(LEASE * 10);
-            tokio::spawn(async move { mutex.acquire().await.unwrap() })
-        })
-        .collect();
     let mut guards = Vec::new();
-    for task in tasks {
-        guards.push(task.await.unwrap());
+    // Taken by and by: it is about renewing so many at once.
+    for hundred in 0..20 {
+        let tasks: Vec<_> = (0..100)
+            .map(|nth| {
+                let mutex = locks.mutex(format!("m{hundred}-{nth}")).lease(LEASE * 10);
+                tokio::spawn(async move { mutex.acquire().await.unwrap() })
+            })
+            .collect();
+        for task in tasks {
+            guards.push(task.await.unwrap());
+        }
     }
     let renewed = || {
         for guard in &guards {
