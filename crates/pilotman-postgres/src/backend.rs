@@ -148,6 +148,10 @@ impl Backend for PostgresBackend {
         self.sessions.verify(hold)
     }
 
+    fn observe(&self, hold: &Arc<Holding>) {
+        self.sessions.observe(hold);
+    }
+
     fn inspect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Inspection>> {
         Box::pin(async move {
             let keys = inspect::keys(target, |target| self.key(target))?;

@@ -319,6 +319,14 @@ impl<D: Driver> Sessions<D> {
         over.then_some(LossReason::SessionEnded)
     }
 
+    /// As [`Backend::observe`](pilotman_core::backend::Backend::observe): a session may have ended between its grant and the
+    /// moment when the engine knew of the hold.
+    pub fn observe(&self, hold: &Holding) {
+        if let (Some(reason), Some(environment)) = (self.verify(hold), self.0.environment.get()) {
+            environment.events.lost(hold.attempt.id, reason);
+        }
+    }
+
     /// Does something else with a session: looking at who holds what, say. It must leave the session as it was.
     ///
     /// # Errors
