@@ -83,8 +83,13 @@ impl Backend for PostgresBackend {
         // In transactions, those who wait for a permit try again and again.
         capabilities.fifo = in_session;
         capabilities.fencing = Fencing::OnRequest;
-        capabilities.fencing_scope = "Restarts and crashes of the server. After a failover as far as the new primary has \
-                                      what the old one wrote (synchronous replication); not after a restore of a backup.";
+        capabilities.fencing_scope = match in_session {
+            true => {
+                "Restarts and crashes of the server. After a failover as far as the new primary has what the old one wrote \
+                 (synchronous replication); not after a restore of a backup."
+            }
+            false => "Restarts of the server, but no crash of it: nothing is written before a transaction ends.",
+        };
         capabilities.waiting = Waiting::Queue;
         capabilities.loss = true;
         capabilities.cross_process = true;

@@ -50,8 +50,8 @@ impl Wait {
 /// # Errors
 ///
 /// `Deadlock` if the server found one, or if this connection has the lock already and would wait for itself. `Unavailable` if
-/// the connection has failed or the transaction is aborted. The transaction itself goes on after an error, as long as the
-/// connection does.
+/// the connection has failed or the transaction is aborted. The transaction goes on after a time-out, a deadlock and whatever
+/// else ends the wait; an error before the wait aborts it, as that of any statement does.
 ///
 /// # Cancel safety
 ///
@@ -186,43 +186,63 @@ async fn settings(client: &Client) -> Result<[String; 2]> {
 
 /// In a savepoint, after which all is as before but for the lock.
 async fn with_limit(client: &Client, key: PostgresKey, scope: Scope, millis: u32) -> Result<bool> {
-    let [lock, statement] = settings(client).await?;
-    let wait = statements::wait(key, scope, Mode::Exclusive);
-    let sql = format!("set local lock_timeout={millis};set local statement_timeout=0;select {wait}");
-    match client.simple_query(&sql).await {
-        Ok(_) => {
-            // To roll back to the savepoint would give the lock back with the settings.
-            let sql = format!(
-                "set local lock_timeout={lock};set local statement_timeout={statement};release savepoint {SAVEPOINT}"
-            );
-            client.batch_execute(&sql).await.map_err(of)?;
-            Ok(true)
-        }
-        Err(error) => {
-            let sql = format!("rollback to savepoint {SAVEPOINT};release savepoint {SAVEPOINT}");
-            client.batch_execute(&sql).await.map_err(of)?;
-            timed_out_or(client, key, error).await
-        }
-    }
+    let locked = async {
+        let [lock, statement] = settings(client).await?;
+        let wait = statements::wait(key, scope, Mode::Exclusive);
+        let sql = format!("set local lock_timeout={millis};set local statement_timeout=0;select {wait}");
+        client.simple_query(&sql).await.map_err(Failed::Statement)?;
+        // To roll back to the savepoint would give the lock back with the settings.
+        let sql = format!(
+            "set local lock_timeout={lock};set local statement_timeout={statement};release savepoint {SAVEPOINT}"
+        );
+        client.batch_execute(&sql).await.map_err(Failed::Statement)
+    };
+    let Err(failed) = locked.await else { return Ok(true) };
+    client
+        .batch_execute(&format!("rollback to savepoint {SAVEPOINT};release savepoint {SAVEPOINT}"))
+        .await
+        .map_err(of)?;
+    after(client, key, scope, failed).await
 }
 
 /// Outside of a transaction.
 async fn outside(client: &Client, key: PostgresKey, millis: u32) -> Result<bool> {
     let [lock, statement] = settings(client).await?;
     client.batch_execute(&format!("set lock_timeout={millis};set statement_timeout=0")).await.map_err(of)?;
-    let locked =
-        client.simple_query(&format!("select {}", statements::wait(key, Scope::Session, Mode::Exclusive))).await;
-    client.batch_execute(&format!("set lock_timeout={lock};set statement_timeout={statement}")).await.map_err(of)?;
-    match locked {
-        Ok(_) => Ok(true),
-        Err(error) => timed_out_or(client, key, error).await,
+    let wait = statements::wait(key, Scope::Session, Mode::Exclusive);
+    let locked = client.simple_query(&format!("select {wait}")).await;
+    let restored = client.batch_execute(&format!("set lock_timeout={lock};set statement_timeout={statement}")).await;
+    match (locked, restored) {
+        (Ok(_), Ok(())) => Ok(true),
+        (Err(error), _) | (_, Err(error)) => after(client, key, Scope::Session, Failed::Statement(error)).await,
     }
 }
 
-/// The time-out may have come right after the grant, which a session keeps then.
-async fn timed_out_or(client: &Client, key: PostgresKey, error: tokio_postgres::Error) -> Result<bool> {
-    match error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
-        true => has_it(client, key).await,
-        false => Err(of(error)),
+/// Why a wait came to nothing.
+enum Failed {
+    Statement(tokio_postgres::Error),
+    Before(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Before(error)
+    }
+}
+
+/// The error may have come right after the grant, which a session keeps then: after a time-out the lock is had all the same,
+/// after anything else it is given back.
+async fn after(client: &Client, key: PostgresKey, scope: Scope, failed: Failed) -> Result<bool> {
+    let timed_out = matches!(&failed, Failed::Statement(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE));
+    let has_it = scope == Scope::Session && has_it(client, key).await?;
+    match failed {
+        _ if timed_out => Ok(has_it),
+        Failed::Statement(error) => {
+            if has_it {
+                is_true(client, &format!("select {}", statements::unlock(key, Mode::Exclusive))).await?;
+            }
+            Err(of(error))
+        }
+        Failed::Before(error) => Err(error),
     }
 }

@@ -10,6 +10,7 @@ use pilotman_core::clock::Sleep;
 use pilotman_core::{Error, ErrorKind, Result};
 use pilotman_session::Driver;
 use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
@@ -22,9 +23,12 @@ use crate::wire::{self, Overheard, SessionKey};
 /// No time-out of the server may end a session or a wait of ours, and a server whose client has vanished shall notice. What an
 /// older server doesn't know is left out there.
 const SETTINGS: &str = "set lock_timeout=0;set statement_timeout=0;set idle_in_transaction_session_timeout=0;\
+                        set synchronous_commit=on;set default_transaction_read_only=off;\
                         set tcp_keepalives_idle=10;set tcp_keepalives_interval=5;set tcp_keepalives_count=3";
 const SETTINGS_14: &str = "set idle_session_timeout=0;set client_connection_check_interval=2000";
 const VERSION_14: i32 = 140_000;
+const SETTINGS_17: &str = "set transaction_timeout=0";
+pub(crate) const VERSION_17: i32 = 170_000;
 
 const IDENTITY: &str = "select pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), \
                         pg_catalog.current_setting('server_version_num'), \
@@ -41,6 +45,42 @@ pub(crate) struct Connector {
     pub(crate) environment: OnceLock<Environment>,
     /// The sequence of the tokens was seen.
     pub(crate) has_sequence: AtomicBool,
+}
+
+/// A connection that is open.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) driving: Driving,
+    /// It has ended.
+    pub(crate) closed: watch::Receiver<bool>,
+    /// Something was told on a channel.
+    pub(crate) notified: Arc<Notify>,
+}
+
+/// The task that moves a connection's bytes. Dropping this closes the connection, whatever stands in it unanswered.
+pub(crate) struct Driving(AbortHandle);
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Who serves a session.
+pub(crate) struct Identity {
+    pub(crate) process: i32,
+    /// When that process began: their numbers come again.
+    pub(crate) started: String,
+    pub(crate) version: i32,
+    /// What the session is cancelled by.
+    pub(crate) key: Option<SessionKey>,
+}
+
+impl Identity {
+    /// Whether the server that answered is not the one that was spoken to at first.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.key.map(SessionKey::process) != Some(self.process)
+    }
 }
 
 impl fmt::Debug for PostgresDriver {
@@ -102,7 +142,7 @@ impl Connector {
         let notified = Arc::new(Notify::new());
         let notify = notified.clone();
         // It lives as long as the session; its end is what tells that the connection has ended.
-        drop(tokio::spawn(async move {
+        let driving = tokio::spawn(async move {
             loop {
                 match poll_fn(|cx| connection.poll_message(cx)).await {
                     Some(Ok(AsyncMessage::Notification(_))) => notify.notify_one(),
@@ -115,8 +155,9 @@ impl Connector {
                 }
             }
             let _ = closer.send(true);
-        }));
-        self.begin(host, client, told.key(), closed, notified).await
+        });
+        let connection = Connection { client, driving: Driving(driving.abort_handle()), closed, notified };
+        self.begin(host, connection, told.key()).await
     }
 
     fn config(&self) -> Config {
@@ -137,11 +178,10 @@ impl Connector {
     async fn begin(
         self: &Arc<Self>,
         host: &Host,
-        client: Client,
+        connection: Connection,
         key: Option<SessionKey>,
-        closed: watch::Receiver<bool>,
-        notified: Arc<Notify>,
     ) -> Result<PostgresSession> {
+        let client = &connection.client;
         let failed = |error| failure::of_connecting(&host.to_string(), "", error);
         let messages = client.simple_query(IDENTITY).await.map_err(failed)?;
         let row = first_row(&messages);
@@ -174,7 +214,10 @@ impl Connector {
                 client.batch_execute("set idle_session_timeout=0").await.map_err(failed)?;
             }
         }
-        let started = column(3).to_owned();
-        Ok(PostgresSession::new(self.clone(), host.clone(), client, key, (process, started), closed, notified))
+        if scope == Scope::Session && version >= VERSION_17 {
+            client.batch_execute(SETTINGS_17).await.map_err(failed)?;
+        }
+        let identity = Identity { process, started: column(3).to_owned(), version, key };
+        Ok(PostgresSession::new(self.clone(), host.clone(), connection, identity))
     }
 }

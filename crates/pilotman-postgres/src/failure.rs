@@ -10,11 +10,6 @@ pub(crate) fn is_cancelled(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::QUERY_CANCELED)
 }
 
-/// Whether a sequence is not there.
-pub(crate) fn is_missing(error: &tokio_postgres::Error) -> bool {
-    error.code() == Some(&SqlState::UNDEFINED_TABLE)
-}
-
 /// An error of a statement.
 pub(crate) fn of_statement(error: tokio_postgres::Error) -> Error {
     let Some(db) = error.as_db_error() else { return lost(error) };

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use pilotman_core::backend::{Holder, Inspection};
-use pilotman_core::{Error, Primitive, Result, Target};
+use pilotman_core::{Primitive, Result, Target};
 use tokio_postgres::SimpleQueryRow;
 
 use crate::failure;
@@ -17,7 +17,11 @@ use crate::statements;
 const COLUMNS: &str = "l.pid, l.mode, l.granted, a.application_name, \
                        coalesce(pg_catalog.host(a.client_addr), 'this host'), \
                        extract(epoch from coalesce(a.xact_start, a.state_change))::int8, \
-                       (select count(*) from pg_catalog.pg_locks o where o.pid=l.pid and o.locktype='advisory' and o.granted)";
+                       coalesce(o.in_session, 0)";
+/// What stands beside a lock's row: its session, and how many advisory locks that has in all.
+const BESIDE: &str = "left join pg_catalog.pg_stat_activity a on a.pid=l.pid \
+                      left join (select pid, count(*) as in_session from pg_catalog.pg_locks \
+                      where locktype='advisory' and granted group by pid) o on o.pid=l.pid";
 
 /// The keys that belong to a name, with the primitive of each: of a semaphore, its gate.
 pub(crate) type Keys = Vec<(&'static str, PostgresKey, u32)>;
@@ -39,7 +43,6 @@ pub(crate) fn keys(target: &Target, key: impl Fn(&Target) -> Result<PostgresKey>
 /// A lock's row.
 pub(crate) struct Found {
     kind: &'static str,
-    process: i32,
     shared: bool,
     granted: bool,
     owner: String,
@@ -48,26 +51,28 @@ pub(crate) struct Found {
     in_session: u64,
 }
 
-fn found(kind: &'static str, row: &SimpleQueryRow) -> Result<Found> {
+fn found(kind: &'static str, row: &SimpleQueryRow) -> Found {
     let column = |at: usize| row.try_get(at).ok().flatten();
-    let bad = || Error::new(pilotman_core::ErrorKind::Internal, "the server describes its locks in an unknown way");
-    let process = column(0).and_then(|text| text.parse().ok()).ok_or_else(bad)?;
+    // A prepared transaction has none.
+    let process: Option<i32> = column(0).and_then(|text| text.parse().ok());
     let shown = |text: &str| text.chars().take(100).flat_map(char::escape_debug).collect::<String>();
-    let owner = match (column(3), column(4)) {
-        (Some(name), Some(host)) if !name.is_empty() => format!("pid {process}, {}, from {host}", shown(name)),
-        (_, Some(host)) => format!("pid {process}, from {host}"),
-        _ => format!("pid {process}"),
+    let owner = match (process, column(3), column(4)) {
+        (None, ..) => "a prepared transaction".to_owned(),
+        (Some(process), Some(name), Some(host)) if !name.is_empty() => {
+            format!("pid {process}, {}, from {host}", shown(name))
+        }
+        (Some(process), _, Some(host)) => format!("pid {process}, from {host}"),
+        (Some(process), ..) => format!("pid {process}"),
     };
     let since = column(5).and_then(|text| text.parse().ok()).map(|at| SystemTime::UNIX_EPOCH + Duration::from_secs(at));
-    Ok(Found {
+    Found {
         kind,
-        process,
         shared: column(1) == Some("ShareLock"),
         granted: column(2) == Some("t"),
         owner,
         since,
         in_session: column(6).and_then(|text| text.parse().ok()).unwrap_or(0),
-    })
+    }
 }
 
 /// The rows of these keys.
@@ -78,7 +83,7 @@ pub(crate) async fn look(session: &mut PostgresSession, keys: &Keys) -> Result<V
             let rows = key.rows(*count);
             format!(
                 "select {COLUMNS}, '{kind}' from (select * from pg_catalog.pg_locks where {rows}) l \
-                 left join pg_catalog.pg_stat_activity a on a.pid=l.pid"
+                 {BESIDE}"
             )
         })
         .collect();
@@ -87,7 +92,7 @@ pub(crate) async fn look(session: &mut PostgresSession, keys: &Keys) -> Result<V
         let kind = row.try_get(7).ok().flatten().unwrap_or_default();
         keys.iter().map(|(known, ..)| *known).find(|known| *known == kind).unwrap_or("mutex")
     };
-    statements::rows(&messages).map(|row| found(kind_of(row), row)).collect()
+    Ok(statements::rows(&messages).map(|row| found(kind_of(row), row)).collect())
 }
 
 fn holder(found: &Found) -> Holder {
@@ -115,8 +120,7 @@ pub(crate) fn inspection(target: &Target, physical: String, found: Vec<Found>) -
 /// All advisory locks of the database.
 pub(crate) async fn list(session: &mut PostgresSession) -> Result<Vec<Inspection>> {
     let sql = format!(
-        "select {COLUMNS}, l.classid::int8, l.objid::int8, l.objsubid from pg_catalog.pg_locks l \
-         left join pg_catalog.pg_stat_activity a on a.pid=l.pid where l.locktype='advisory' and l.database=\
+        "select {COLUMNS}, l.classid::int8, l.objid::int8, l.objsubid from pg_catalog.pg_locks l {BESIDE} where l.locktype='advisory' and l.database=\
          (select oid from pg_catalog.pg_database where datname=pg_catalog.current_database())"
     );
     let messages = session.query(&sql).await.map_err(failure::of_statement)?;
@@ -128,7 +132,7 @@ pub(crate) async fn list(session: &mut PostgresSession) -> Result<Vec<Inspection
             2 => PostgresKey::Pair((high as u32).cast_signed(), (low as u32).cast_signed()),
             _ => PostgresKey::Big((high << 32 | low).cast_signed()),
         };
-        locks.entry(key).or_default().push(found("", row)?);
+        locks.entry(key).or_default().push(found("", row));
     }
     let of = |(key, found): (PostgresKey, Vec<Found>)| {
         let mut inspection = Inspection::default();
@@ -149,7 +153,6 @@ pub(crate) async fn list(session: &mut PostgresSession) -> Result<Vec<Inspection
 /// Ends the sessions that hold one of these keys, and says what else each of them held.
 pub(crate) async fn end_holders(session: &mut PostgresSession, keys: &Keys) -> Result<Vec<Holder>> {
     let found: Vec<_> = look(session, keys).await?.into_iter().filter(|found| found.granted).collect();
-    let own = session.value("select pg_catalog.pg_backend_pid()").await.map_err(failure::of_statement)?;
     let mut holders = Vec::new();
     for found in &found {
         let mut holder = holder(found);
@@ -158,23 +161,21 @@ pub(crate) async fn end_holders(session: &mut PostgresSession, keys: &Keys) -> R
         }
         holders.push(holder);
     }
-    let mut processes: Vec<_> = found.iter().map(|found| found.process).collect();
-    processes.sort_unstable();
-    processes.dedup();
-    // One that is this very session comes last: the answer to that is the end of the connection.
-    processes.sort_by_key(|process| Some(process.to_string()) == own);
-    for process in processes {
-        let is_own = Some(process.to_string()) == own;
-        let sql = format!("select pg_catalog.pg_terminate_backend({process})");
-        match session.value(&sql).await {
-            Err(error) if !is_own => {
-                return Err(failure::of_statement(error)
-                    .with_advice("a role may end its own sessions; others need pg_signal_backend"));
-            }
-            _ => {}
-        }
+    // Looked for anew in the statement that ends them: a process number may be somebody else's by now.
+    let rows: Vec<_> = keys.iter().map(|(_, key, count)| format!("({})", key.rows(*count))).collect();
+    let sql = format!(
+        "select count(pg_catalog.pg_terminate_backend(pid)) from (select distinct pid from pg_catalog.pg_locks \
+         where granted and pid<>pg_catalog.pg_backend_pid() and ({})) p",
+        rows.join(" or ")
+    );
+    match found.is_empty() {
+        true => Ok(holders),
+        false => match session.query(&sql).await {
+            Ok(_) => Ok(holders),
+            Err(error) => Err(failure::of_statement(error)
+                .with_advice("a role may end its own sessions; others need pg_signal_backend")),
+        },
     }
-    Ok(holders)
 }
 
 /// Whether locks can be had here.

@@ -165,7 +165,7 @@ impl Postgres {
             scope: Scope::default(),
             trusts_pooler: false,
             names: NameRule::default(),
-            token_sequence: "pilotman_fencing_token".to_owned(),
+            token_sequence: "public.pilotman_fencing_token".to_owned(),
             sessions: SessionOptions::default(),
         })
     }
@@ -238,21 +238,21 @@ impl Postgres {
     }
 
     /// The sequence that fencing tokens come from, `name` or `schema.name`. It is made when the first token is asked for.
-    /// Default: `pilotman_fencing_token`.
+    /// All who lock the same names must use the same one. Default: `public.pilotman_fencing_token`.
     ///
     /// # Errors
     ///
     /// `Misconfigured` if that is no name of a sequence.
     pub fn token_sequence(mut self, name: impl Into<String>) -> Result<Self> {
         let name = name.into();
-        let is_part = |part: &str| !part.is_empty() && part.len() < 64 && !part.contains(['\0', '"']);
+        let is_part = |part: &str| !part.is_empty() && part.len() < 64 && !part.contains(['\0', '"', '\\']);
         match name.split('.').count() <= 2 && name.split('.').all(is_part) {
             true => {
                 self.token_sequence = name;
                 Ok(self)
             }
             false => Err(Error::misconfigured("this is no name of a sequence")
-                .with_advice("write it as in pilotman_fencing_token or app.fencing_token")),
+                .with_advice("write it as in public.pilotman_fencing_token or app.fencing_token")),
         }
     }
 
@@ -316,7 +316,7 @@ mod tests {
     fn a_sequence_is_quoted_and_nothing_else() {
         let named = |name: &str| Postgres::host("h").unwrap().token_sequence(name);
         assert_eq!(named("a.B c").unwrap().quoted_sequence(), "\"a\".\"B c\"");
-        for bad in ["", "a.", "a.b.c", "a\"b", "a\0"] {
+        for bad in ["", "a.", "a.b.c", "a\"b", "a\0", "a\\b"] {
             assert!(named(bad).is_err(), "{bad}");
         }
     }

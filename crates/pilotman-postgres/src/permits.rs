@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use pilotman_core::Result;
+use pilotman_core::{Error, Result};
 use pilotman_session::{Attempted, Granted, Stop};
 
 use crate::failure;
@@ -27,6 +27,12 @@ const POLL_LONGEST: Duration = Duration::from_millis(500);
 
 fn start(session: &PostgresSession, permits: u32) -> u32 {
     (session.random() % u64::from(permits)) as u32
+}
+
+/// A permit may have been granted before the error; which, nobody knows.
+fn unknown(session: &PostgresSession, error: tokio_postgres::Error) -> Error {
+    session.give_up();
+    failure::of_statement(error)
 }
 
 /// Attempts to get one of `permits` without waiting.
@@ -48,7 +54,7 @@ pub(crate) async fn attempt(
             let cookie = number(Some(&value))? as Cookie;
             Ok(Attempted::Granted(Granted { cookie, token: None }))
         }
-        Err(error) => Err(session.after(error, &PostgresSession::give_back_gate(gate, Mode::Shared)).await),
+        Err(error) => Err(unknown(session, error)),
     }
 }
 
@@ -73,7 +79,7 @@ pub(crate) async fn wait(
     let channel = statements::channel(gate);
     match session.query(&format!("{leave};unlisten \"{channel}\"")).await {
         Ok(_) => found,
-        Err(error) => Err(session.after(error, &leave).await),
+        Err(error) => Err(unknown(session, error)),
     }
 }
 
@@ -85,21 +91,22 @@ async fn before_the_gate(
     stop: &mut Stop,
 ) -> Result<Option<Cookie>> {
     let channel = statements::channel(gate);
-    let mut listen = format!("listen \"{channel}\";");
+    // Done, not just sent, before the first look: only from then on is anything told.
+    if let Err(error) = session.query(&format!("listen \"{channel}\"")).await {
+        return Err(unknown(session, error));
+    }
     loop {
         if stop.is_requested() {
             return Ok(None);
         }
         let any = statements::any_permit(gate, permits, start(session, permits), &[], Scope::Session);
-        // Listens before it looks, so that nothing is missed.
-        match session.value(&format!("{listen}select {any}")).await {
+        match session.value(&format!("select {any}")).await {
             Ok(Some(value)) => return Ok(Some(number(Some(&value))? as Cookie)),
             Ok(None) => {}
-            Err(error) => return Err(session.after(error, "select 1").await),
+            Err(error) => return Err(unknown(session, error)),
         }
-        listen.clear();
         let pause = LOOK_AGAIN + Duration::from_nanos(session.random() % (LOOK_AGAIN.as_nanos() as u64 / 2));
-        let notified = session.notified.clone();
+        let notified = session.notified();
         tokio::select! {
             () = notified.notified() => {}
             () = stop.requested() => {}

@@ -1,24 +1,23 @@
 //! One session of ours.
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pilotman_core::backend::BoxFuture;
 use pilotman_core::clock::Sleep;
 use pilotman_core::{Error, ErrorKind, LossReason, Result};
 use pilotman_session::{Attempted, Driver, Granted, Session, Stop};
-use tokio::sync::{Notify, watch};
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio::sync::Notify;
+use tokio_postgres::SimpleQueryMessage;
 
-use crate::connect::{Connector, PostgresDriver};
+use crate::connect::{Connection, Connector, Identity, PostgresDriver};
 use crate::failure;
 use crate::key::PostgresKey;
 use crate::options::{Host, Scope};
 use crate::request::{Mode, PostgresRequest};
-use crate::wire::{self, SessionKey};
+use crate::wire;
 use crate::{permits, statements};
 
 /// Asking for a cancellation, or to end another session, may take this long.
@@ -30,16 +29,10 @@ const END_TRIES: u32 = 5;
 pub(crate) struct PostgresSession {
     connector: Arc<Connector>,
     host: Host,
-    client: Client,
-    /// What it is cancelled by.
-    key: Option<SessionKey>,
-    /// Its process at the server, and when that began: process numbers come again.
-    identity: (i32, String),
-    closed: watch::Receiver<bool>,
-    /// Something was told on a channel.
-    pub(crate) notified: Arc<Notify>,
-    /// What is held here is not known any more.
-    is_lost: bool,
+    connection: Connection,
+    identity: Identity,
+    /// What is held here, or what the next statement would find, is not known any more.
+    is_lost: AtomicBool,
 }
 
 /// What tells which of a semaphore's permits it is; 0 for other locks.
@@ -52,16 +45,17 @@ pub(crate) enum Ended {
 }
 
 impl PostgresSession {
-    pub(crate) fn new(
-        connector: Arc<Connector>,
-        host: Host,
-        client: Client,
-        key: Option<SessionKey>,
-        identity: (i32, String),
-        closed: watch::Receiver<bool>,
-        notified: Arc<Notify>,
-    ) -> Self {
-        Self { connector, host, client, key, identity, closed, notified, is_lost: false }
+    pub(crate) fn new(connector: Arc<Connector>, host: Host, connection: Connection, identity: Identity) -> Self {
+        Self { connector, host, connection, identity, is_lost: AtomicBool::new(false) }
+    }
+
+    /// Nothing can be said any more of what this session holds: it must end.
+    pub(crate) fn give_up(&self) {
+        self.is_lost.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn notified(&self) -> Arc<Notify> {
+        self.connection.notified.clone()
     }
 
     fn scope(&self) -> Scope {
@@ -79,7 +73,7 @@ impl PostgresSession {
 
     /// Runs statements, for the rows of all of them.
     pub(crate) async fn query(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, tokio_postgres::Error> {
-        self.client.simple_query(sql).await
+        self.connection.client.simple_query(sql).await
     }
 
     /// Runs one statement, for the text of its first column.
@@ -90,13 +84,15 @@ impl PostgresSession {
 
     /// Runs statements that may wait for long, and has them cancelled when nobody wants them any longer.
     pub(crate) async fn query_until(&self, sql: &str, stop: &mut Stop) -> Ended {
-        let mut work = pin!(self.client.simple_query(sql));
+        let mut work = pin!(self.connection.client.simple_query(sql));
         let done = tokio::select! {
             biased;
             done = &mut work => done,
             () = stop.requested() => {
                 if let Err(error) = self.cancel().await {
                     tracing::debug!(%error, "a wait could not be cancelled");
+                    // It may come late, and hit whatever runs then.
+                    self.give_up();
                 }
                 // Whoever asked bounds the time.
                 work.await
@@ -107,7 +103,9 @@ impl PostgresSession {
 
     /// Asks the server, over a connection of its own, to cancel what runs here; when this has ended, it was done.
     async fn cancel(&self) -> Result<()> {
-        let Some(key) = self.key else { return Err(Error::unsupported("the server has told no key to cancel by")) };
+        let Some(key) = self.identity.key else {
+            return Err(Error::unsupported("the server has told no key to cancel by"));
+        };
         let work = wire::cancel(&self.connector.postgres, &self.host, key);
         let late = Sleep::new(self.connector.environment()?.clock.clone(), CONTROL);
         tokio::select! {
@@ -122,7 +120,7 @@ impl PostgresSession {
         let error = if error.as_db_error().is_some() { failure::of_statement(error) } else { failure::lost(error) };
         if let Err(again) = self.query(give_back).await {
             tracing::debug!(error = %again, "nothing more can be known of this session");
-            self.is_lost = true;
+            self.give_up();
         }
         error
     }
@@ -149,36 +147,43 @@ impl PostgresSession {
         }
     }
 
-    /// Makes sure that the sequence is there, where an error would end the transaction that holds the lock, and others would
-    /// not see a sequence that is made there.
+    /// Makes sure, once, that the sequence is there and that its numbers increase from session to session.
     async fn ensure_sequence(&self) -> Result<()> {
-        if self.connector.has_sequence.load(Ordering::Acquire) {
+        if !self.needs_sequence() {
             return Ok(());
         }
-        let sql = format!("select pg_catalog.to_regclass('{}')", self.sequence());
-        if self.value(&sql).await.map_err(failure::of_statement)?.is_none() {
+        let sql = format!(
+            "select seqincrement>0 and seqcache=1 and not seqcycle and seqmin>=0 from pg_catalog.pg_sequence \
+             where seqrelid=pg_catalog.to_regclass('{}')",
+            self.sequence()
+        );
+        let mut is_good = self.value(&sql).await.map_err(failure::of_statement)?;
+        if is_good.is_none() {
             self.make_sequence().await?;
+            is_good = self.value(&sql).await.map_err(failure::of_statement)?;
+        }
+        if is_good.as_deref() != Some("t") {
+            return Err(Error::misconfigured(format!(
+                "the sequence {} can't be what fencing tokens come from",
+                self.connector.postgres.quoted_sequence()
+            ))
+            .with_advice("it must increase, from 0 or more, without a cycle and with a cache of 1"));
         }
         self.connector.has_sequence.store(true, Ordering::Release);
         Ok(())
     }
 
+    fn needs_sequence(&self) -> bool {
+        !self.connector.has_sequence.load(Ordering::Acquire)
+    }
+
     /// A token for a hold of this session.
     async fn token(&self) -> Result<u64> {
-        let sql = format!("select {}", self.next_token());
-        let value = match self.value(&sql).await {
-            Err(error) if failure::is_missing(&error) => {
-                self.connector.has_sequence.store(false, Ordering::Release);
-                if self.scope() == Scope::Session {
-                    self.make_sequence().await?;
-                    self.value(&sql).await
-                } else {
-                    Err(error)
-                }
-            }
-            value => value,
-        };
-        let value = value.map_err(failure::of_statement)?;
+        let value = self.value(&format!("select {}", self.next_token())).await.map_err(|error| {
+            // One that was dropped is not made anew: its numbers would begin again.
+            self.connector.has_sequence.store(false, Ordering::Release);
+            failure::of_statement(error)
+        })?;
         number(value.as_deref())
     }
 
@@ -192,7 +197,13 @@ impl PostgresSession {
         match self.value(&sql).await {
             Ok(None) => Ok(Attempted::Contended),
             Ok(Some(value)) => {
-                let token = if token { Some(number(Some(&value))?) } else { None };
+                let token = match token.then(|| number(Some(&value))).transpose() {
+                    Ok(token) => token,
+                    Err(error) => {
+                        self.give_up();
+                        return Err(error);
+                    }
+                };
                 Ok(Attempted::Granted(Granted { cookie: 0, token }))
             }
             Err(error) => Err(self.after(error, &format!("select {}", statements::unlock(key, mode))).await),
@@ -204,7 +215,7 @@ impl PostgresSession {
         if let Mode::Permit(permits) = mode {
             return permits::attempt(self, key, permits, held).await;
         }
-        if !held.is_empty() {
+        if !held.is_empty() && mode == Mode::Shared {
             // Once more what this session has.
             let sql = format!(
                 "select case when {} then {} end",
@@ -216,25 +227,18 @@ impl PostgresSession {
                     Ok(Attempted::Granted(Granted { cookie: 0, token: None }))
                 }
                 Ok(_) => Ok(Attempted::Contended),
-                Err(error) => Err(self.after(error, "select 1").await),
+                Err(error) => {
+                    // How often it is held is not known.
+                    self.give_up();
+                    Err(failure::of_statement(error))
+                }
             };
         }
-        let attempted = self.try_exclusive(request, request.token).await;
-        match attempted {
-            // Where the sequence is not there, nothing was tried yet.
-            Err(error) if request.token && is_missing_sequence(&error) => {
-                self.make_sequence().await?;
-                self.try_exclusive(request, true).await
-            }
-            attempted => attempted,
-        }
+        self.try_exclusive(request, request.token).await
     }
 
     async fn try_in_transaction(&mut self, request: &PostgresRequest) -> Result<Attempted<Cookie>> {
-        let PostgresRequest { key, mode, token, .. } = *request;
-        if token {
-            self.ensure_sequence().await?;
-        }
+        let PostgresRequest { key, mode, .. } = *request;
         let attempt = match mode {
             Mode::Permit(permits) => {
                 let from = (self.random() % u64::from(permits)) as u32;
@@ -242,7 +246,7 @@ impl PostgresSession {
             }
             mode => format!("case when {} then 0 end", statements::attempt(key, Scope::Transaction, mode)),
         };
-        match self.value(&format!("{};select {attempt}", statements::BEGIN)).await {
+        match self.value(&format!("{};select {attempt}", statements::begin(self.identity.version))).await {
             Ok(Some(_)) => Ok(Attempted::Granted(Granted { cookie: 0, token: None })),
             Ok(None) => match self.query("rollback").await {
                 Ok(_) => Ok(Attempted::Contended),
@@ -267,14 +271,12 @@ impl PostgresSession {
     }
 
     async fn wait_in_transaction(&mut self, request: &PostgresRequest, stop: &mut Stop) -> Result<bool> {
-        let PostgresRequest { key, mode, token, .. } = *request;
+        let PostgresRequest { key, mode, .. } = *request;
         if let Mode::Permit(_) = mode {
             return permits::poll(self, request, stop).await;
         }
-        if token {
-            self.ensure_sequence().await?;
-        }
-        let wait = format!("{};select {}", statements::BEGIN, statements::wait(key, Scope::Transaction, mode));
+        let begin = statements::begin(self.identity.version);
+        let wait = format!("{begin};select {}", statements::wait(key, Scope::Transaction, mode));
         match self.query_until(&wait, stop).await {
             Ended::Done => Ok(true),
             Ended::Failed(error) => {
@@ -299,7 +301,7 @@ impl PostgresSession {
             Ok(token) => Ok(Granted { cookie, token: Some(token) }),
             Err(error) => {
                 if self.unlock(&[(*request, cookie)]).await.is_err() {
-                    self.is_lost = true;
+                    self.give_up();
                 }
                 Err(error)
             }
@@ -317,11 +319,6 @@ impl PostgresSession {
     }
 }
 
-/// Whether the sequence of the tokens is what is missing.
-fn is_missing_sequence(error: &Error) -> bool {
-    error.to_string().contains("(42P01)")
-}
-
 pub(crate) fn number(value: Option<&str>) -> Result<u64> {
     value.and_then(|value| value.parse().ok()).ok_or_else(|| {
         Error::new(ErrorKind::Internal, "the server answers with something that is no number").no_effect(false)
@@ -333,6 +330,9 @@ impl Session for PostgresSession {
     type Cookie = Cookie;
 
     async fn try_lock(&mut self, request: &PostgresRequest, held: &[Cookie]) -> Result<Attempted<Cookie>> {
+        if request.token {
+            self.ensure_sequence().await?;
+        }
         let attempted = match self.scope() {
             Scope::Session => self.try_in_session(request, held).await?,
             Scope::Transaction => self.try_in_transaction(request).await?,
@@ -346,6 +346,9 @@ impl Session for PostgresSession {
     }
 
     async fn lock(&mut self, request: &PostgresRequest, mut stop: Stop) -> Result<Option<Granted<Cookie>>> {
+        if request.token {
+            self.ensure_sequence().await?;
+        }
         let cookie = match (self.scope(), request.mode) {
             (Scope::Session, Mode::Permit(permits)) => permits::wait(self, request.key, permits, &mut stop).await?,
             (Scope::Session, _) => self.wait_in_session(request, &mut stop).await?.then_some(0),
@@ -359,8 +362,8 @@ impl Session for PostgresSession {
 
     async fn unlock(&mut self, holds: &[(PostgresRequest, Cookie)]) -> Result<Vec<bool>> {
         if self.scope() == Scope::Transaction {
-            // It holds but one.
-            self.query("commit").await.map_err(failure::of_statement)?;
+            // It holds but one. A transaction that has failed refuses the statement, and has given the lock back before.
+            self.query("select 1;commit").await.map_err(failure::of_statement)?;
             return Ok(vec![true; holds.len()]);
         }
         let release = |(request, number): &(PostgresRequest, Cookie)| match request.mode {
@@ -373,7 +376,15 @@ impl Session for PostgresSession {
     }
 
     async fn mint(&mut self, _: &PostgresRequest) -> Result<u64> {
-        if self.is_usable() { self.token().await } else { Err(Error::lost(LossReason::SessionEnded)) }
+        if !self.is_usable() {
+            return Err(Error::lost(LossReason::SessionEnded));
+        }
+        let token = self.token().await;
+        if token.is_err() && self.scope() == Scope::Transaction {
+            // The failed transaction has given the lock back.
+            self.give_up();
+        }
+        token
     }
 
     async fn ping(&mut self) -> Result<()> {
@@ -381,11 +392,11 @@ impl Session for PostgresSession {
     }
 
     fn is_usable(&self) -> bool {
-        !self.is_lost && !self.client.is_closed()
+        !self.is_lost.load(Ordering::Acquire) && !self.connection.client.is_closed()
     }
 
     fn closed(&self) -> BoxFuture<'static, ()> {
-        let mut closed = self.closed.clone();
+        let mut closed = self.connection.closed.clone();
         Box::pin(async move {
             // A sender that is gone has told all it could.
             let _ = closed.wait_for(|closed| *closed).await;
@@ -393,7 +404,12 @@ impl Session for PostgresSession {
     }
 
     fn end_remotely(&self) -> BoxFuture<'static, ()> {
-        let (connector, (process, started)) = (self.connector.clone(), self.identity.clone());
+        let Identity { process, started, .. } = &self.identity;
+        let (connector, process, started) = (self.connector.clone(), *process, started.clone());
+        if self.scope() == Scope::Transaction && self.identity.is_pooled() {
+            // Who served the session at first may serve others now; the pooler ends the transaction when its client is gone.
+            return Box::pin(async {});
+        }
         Box::pin(async move {
             let mut pause = Duration::from_millis(250);
             for _ in 0..END_TRIES {
@@ -414,17 +430,15 @@ impl Session for PostgresSession {
         })
     }
 
-    fn end(self) -> impl Future<Output = ()> + Send {
-        let mut closed = self.closed.clone();
-        async move {
-            // It says good-bye when nobody can ask it anything any more.
-            drop(self.client);
-            let _ = closed.wait_for(|closed| *closed).await;
-        }
+    async fn end(self) {
+        let Connection { client, driving, mut closed, .. } = self.connection;
+        // It says good-bye when nobody can ask it anything any more.
+        drop(client);
+        let _ = closed.wait_for(|closed| *closed).await;
+        drop(driving);
     }
 }
 
-/// The gate's key, for error messages and tests.
 impl PostgresSession {
     pub(crate) fn give_back_gate(gate: PostgresKey, mode: Mode) -> String {
         format!("select {}", statements::unlock(gate, mode))

@@ -2,13 +2,19 @@
 
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
+use crate::connect::VERSION_17;
 use crate::key::PostgresKey;
 use crate::options::Scope;
 use crate::request::Mode;
 
 /// What begins a transaction that holds a lock. The settings end with it, so that a pooler's other clients don't see them.
-pub(crate) const BEGIN: &str = "begin;set local lock_timeout=0;set local statement_timeout=0;\
-                                set local idle_in_transaction_session_timeout=0";
+pub(crate) fn begin(version: i32) -> String {
+    let newer = if version >= VERSION_17 { ";set local transaction_timeout=0" } else { "" };
+    format!(
+        "begin isolation level read committed read write;set local lock_timeout=0;set local statement_timeout=0;\
+         set local idle_in_transaction_session_timeout=0{newer}"
+    )
+}
 
 fn function(name: &str, scope: Scope, mode: Mode) -> String {
     let scope = match scope {

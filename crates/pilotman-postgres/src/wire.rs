@@ -4,9 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pilotman_core::{Error, Result};
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -34,6 +36,7 @@ pub(crate) async fn connect(postgres: &Postgres, host: &Host) -> Result<Box<dyn 
         Host::Tcp(name, port) => {
             let stream = TcpStream::connect((name.as_str(), *port)).await.map_err(failed)?;
             stream.set_nodelay(true).map_err(failed)?;
+            keep_alive(&stream).map_err(failed)?;
             (name, Box::new(stream))
         }
         #[cfg(unix)]
@@ -71,6 +74,20 @@ pub(crate) async fn connect(postgres: &Postgres, host: &Host) -> Result<Box<dyn 
         }
     };
     Ok(Box::new(connected.map_err(refused)?))
+}
+
+/// A wait sends nothing, however long: that a host has vanished is noticed by the system, within about half a minute.
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(10));
+    #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd", windows))]
+    let keepalive = keepalive.with_interval(Duration::from_secs(5));
+    #[cfg(any(target_os = "linux", target_os = "macos", target_os = "freebsd"))]
+    let keepalive = keepalive.with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(25)))?;
+    Ok(())
 }
 
 /// Something answers that is no PostgreSQL.

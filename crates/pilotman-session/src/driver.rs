@@ -160,7 +160,7 @@ pub trait Session: Send + 'static {
     /// with a statement under way; it bounds its time itself, and reports its own failures.
     fn end_remotely(&self) -> BoxFuture<'static, ()>;
 
-    /// Ends the session in an orderly way.
+    /// Ends the session in an orderly way. One that is dropped instead closes its connection at once.
     ///
     /// # Errors
     ///

@@ -3,11 +3,17 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use std::time::Duration;
+
 use pilotman_core::Result;
 use pilotman_core::backend::{AttemptId, BoxFuture, Released};
+use pilotman_core::clock::Time;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::{Attempted, Granted, Request, Session};
+
+/// A session that has been busy with one command for so long is passed over: it may hang.
+const HANGS: Duration = Duration::from_millis(500);
 
 /// See the [module](self).
 pub(crate) struct Line<S: Session> {
@@ -32,6 +38,10 @@ pub(crate) struct State<S: Session> {
     pub(crate) busy: usize,
     holds: HashMap<AttemptId, Held<S>>,
     keys: HashMap<Key<S>, Vec<AttemptId>>,
+    /// Attempts that were sent and are not answered: each may become a hold.
+    open: Vec<(AttemptId, S::Request)>,
+    /// Since when it has been busy with one command.
+    since: Option<Time>,
 }
 
 /// What a session is asked to do.
@@ -60,8 +70,16 @@ pub(crate) enum Fit {
 }
 
 impl<S: Session> Line<S> {
-    pub(crate) fn new(commands: mpsc::UnboundedSender<Command<S>>, reserved: bool) -> Self {
-        let state = State { is_over: false, reserved, busy: 0, holds: HashMap::new(), keys: HashMap::new() };
+    pub(crate) fn new(commands: mpsc::UnboundedSender<Command<S>>) -> Self {
+        let state = State {
+            is_over: false,
+            reserved: false,
+            busy: 0,
+            holds: HashMap::new(),
+            keys: HashMap::new(),
+            open: Vec::new(),
+            since: None,
+        };
         Self { commands, state: Mutex::new(state) }
     }
 
@@ -74,9 +92,32 @@ impl<S: Session> Line<S> {
         self.state().is_over
     }
 
-    /// Sends a command; whether the session is there to take it.
+    /// Sends a command that is no attempt; whether the session is there to take it.
     pub(crate) fn send(&self, command: Command<S>) -> bool {
         let mut state = self.state();
+        self.send_in(&mut state, command)
+    }
+
+    /// Sends an attempt, if the session still fits: what others sent meanwhile counts as well, answered or not.
+    pub(crate) fn offer(
+        &self,
+        (id, request): (AttemptId, S::Request),
+        (shares, now): (bool, Time),
+        reply: oneshot::Sender<Result<Attempted<S::Cookie>>>,
+    ) -> bool {
+        let mut state = self.state();
+        if state.fits(&request, shares, now).is_none() {
+            return false;
+        }
+        state.open.push((id, request.clone()));
+        let sent = self.send_in(&mut state, Command::Try { id, request, reply });
+        if !sent {
+            state.open.pop();
+        }
+        sent
+    }
+
+    fn send_in(&self, state: &mut State<S>, command: Command<S>) -> bool {
         let sent = !state.is_over && self.commands.send(command).is_ok();
         state.busy += usize::from(sent);
         sent
@@ -85,18 +126,44 @@ impl<S: Session> Line<S> {
 
 impl<S: Session> State<S> {
     /// Whether it can be asked for a lock without waiting.
-    pub(crate) fn fits(&self, request: &S::Request, shares: bool) -> Option<Fit> {
-        if self.is_over || self.reserved {
+    pub(crate) fn fits(&self, request: &S::Request, shares: bool, now: Time) -> Option<Fit> {
+        let hangs = self.since.is_some_and(|since| now >= since.after(HANGS));
+        if self.is_over || self.reserved || hangs {
             return None;
         }
-        let of_key = self.keys.get(request.key()).map(Vec::as_slice).unwrap_or_default();
-        let mut others = of_key.iter().filter_map(|id| self.holds.get(id));
-        match self.holds.is_empty() {
-            true => (self.busy == 0 || shares).then_some(Fit::Empty),
-            false if !shares => None,
-            false if of_key.is_empty() => Some(Fit::Shared),
-            false => others.all(|held| request.can_join(&held.request)).then_some(Fit::Joined),
+        let is_empty = self.holds.is_empty() && self.open.is_empty();
+        if is_empty {
+            return (self.busy == 0 || shares).then_some(Fit::Empty);
         }
+        if !shares {
+            return None;
+        }
+        let open = || self.open.iter().map(|(_, other)| other).filter(|other| other.key() == request.key());
+        match self.keys.contains_key(request.key()) || open().next().is_some() {
+            false => Some(Fit::Shared),
+            true => (self.can_join(request) && open().all(|other| request.can_join(other))).then_some(Fit::Joined),
+        }
+    }
+
+    /// Whether all holds of its key bear another one by this request.
+    pub(crate) fn can_join(&self, request: &S::Request) -> bool {
+        let ids = self.keys.get(request.key()).map(Vec::as_slice).unwrap_or_default();
+        ids.iter().filter_map(|id| self.holds.get(id)).all(|held| request.can_join(&held.request))
+    }
+
+    /// An attempt is answered.
+    pub(crate) fn answered(&mut self, id: AttemptId) {
+        self.open.retain(|(other, _)| *other != id);
+    }
+
+    /// A command is begun, or done.
+    pub(crate) fn begin(&mut self, now: Time) {
+        self.since = Some(now);
+    }
+
+    pub(crate) fn done(&mut self) {
+        self.since = None;
+        self.busy -= 1;
     }
 
     /// Takes it for a wait, if it holds nothing and nothing is asked of it.
@@ -147,6 +214,11 @@ impl<S: Session> State<S> {
             }
         }
         Some(held)
+    }
+
+    /// The session will end, and takes nothing any more.
+    pub(crate) fn close(&mut self) {
+        self.is_over = true;
     }
 
     /// The session has ended; what it held is lost.

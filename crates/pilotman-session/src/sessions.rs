@@ -5,18 +5,32 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pilotman_core::backend::{Attempt, AttemptId, BoxFuture, Environment, Grant, Holding, Outcome, Released};
+use pilotman_core::clock::Sleep;
 use pilotman_core::{Error, LossReason, Result};
-use tokio::sync::oneshot;
+use tokio::sync::{SemaphorePermit, oneshot};
 
 use crate::SessionOptions;
 use crate::driver::{Attempted, Driver, Granted, Session};
 use crate::line::{Command, Line};
 use crate::shared::Shared;
 
+/// What is released is told after this time, whatever hangs; the engine has a little more patience.
+const RELEASE: Duration = Duration::from_millis(1500);
+
 /// The sessions of one [`Locks`](pilotman_core::Locks). Cheap to clone.
-pub struct Sessions<D: Driver>(Arc<Shared<D>>);
+pub struct Sessions<D: Driver>(Arc<Shared<D>>, Arc<Owner<D>>);
+
+/// Ends all sessions with the last clone of [`Sessions`]: their tasks know of the rest only for moments.
+struct Owner<D: Driver>(Arc<Shared<D>>);
+
+impl<D: Driver> Drop for Owner<D> {
+    fn drop(&mut self) {
+        drop(self.0.end_all());
+    }
+}
 
 /// What a hold stands on; a backend finds it in [`Holding::state`].
 pub struct SessionHold<S: Session> {
@@ -33,7 +47,7 @@ impl<S: Session> fmt::Debug for SessionHold<S> {
 
 impl<D: Driver> Clone for Sessions<D> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(self.0.clone(), self.1.clone())
     }
 }
 
@@ -41,6 +55,12 @@ impl<D: Driver> fmt::Debug for Sessions<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions").field("driver", &self.0.driver).field("open", &self.open_sessions()).finish()
     }
+}
+
+/// How standing in line for a wait has ended.
+enum Turn<'a> {
+    Wait(SemaphorePermit<'a>),
+    Had(Grant),
 }
 
 type OfLine<S> = (Arc<Line<S>>, Vec<usize>);
@@ -69,7 +89,8 @@ impl<D: Driver> Sessions<D> {
         if options.heartbeat.is_zero() {
             return Err(Error::misconfigured("a heartbeat of zero would never pause"));
         }
-        Ok(Self(Arc::new(Shared::new(driver, options))))
+        let shared = Arc::new(Shared::new(driver, options));
+        Ok(Self(shared.clone(), Arc::new(Owner(shared))))
     }
 
     /// As [`Backend::start`](pilotman_core::backend::Backend::start).
@@ -90,8 +111,9 @@ impl<D: Driver> Sessions<D> {
 
     /// As [`Backend::ready`](pilotman_core::backend::Backend::ready): opens the first session.
     pub fn ready(&self) -> Option<BoxFuture<'_, Result<()>>> {
-        let is_there = self.0.lines().iter().any(|line| !line.state().is_reserved());
-        (!is_there).then(|| Box::pin(async { self.any().await.map(drop) }) as BoxFuture<'_, Result<()>>)
+        let is_there = |shared: &Shared<D>| shared.lines().iter().any(|line| !line.is_over()).then_some(());
+        let open = async move { self.0.open(is_there).await.map(drop) };
+        is_there(&self.0).is_none().then(|| Box::pin(open) as BoxFuture<'_, Result<()>>)
     }
 
     /// As [`Backend::try_acquire`](pilotman_core::backend::Backend::try_acquire).
@@ -108,19 +130,36 @@ impl<D: Driver> Sessions<D> {
     ///
     /// One statement of the driver; a session where there is none for it.
     pub async fn try_acquire(&self, attempt: &Attempt, request: &<D::Session as Session>::Request) -> Result<Outcome> {
+        let clock = self.0.environment()?.clock.clone();
         let mut tried: Vec<Arc<Line<D::Session>>> = Vec::new();
+        let (mut silent, mut opened) = (0, 0);
         loop {
-            let line = match self.0.choose(request, &tried) {
-                Some(line) => line,
-                None => self.0.open(|| self.0.choose(request, &tried), false).await?,
+            let Some(line) = self.0.choose(request, &tried) else {
+                let (wanted, known) = (request.clone(), tried.clone());
+                // What was opened just now and is broken all the same would be broken again.
+                if opened > 2 {
+                    return Err(Error::unavailable("new sessions end before they can be used"));
+                }
+                opened += 1;
+                self.0.open(move |shared| shared.choose(&wanted, &known).map(drop)).await?;
+                continue;
             };
+            let begun = clock.now();
             match self.try_on(&line, attempt, request).await {
                 Told::Answer(Ok(Attempted::Granted(granted))) => return Ok(Outcome::Granted(grant(&line, granted))),
                 Told::Answer(Ok(Attempted::Contended)) => return Ok(Outcome::Contended { retry_after: None }),
-                // A session that was broken before is nothing to the caller, who gets a new one.
-                Told::Answer(Err(_)) | Told::Gone if line.is_over() && tried.len() < 2 => {}
+                // A session that was broken before is nothing to the caller, who gets another one. Those that don't answer at
+                // all are not waited for one after the other.
+                Told::Answer(Err(_)) | Told::Gone if line.is_over() && silent < 2 => {
+                    silent += u32::from(clock.now() >= begun.after(self.0.options.heartbeat));
+                }
                 Told::Answer(Err(error)) => return Err(error),
-                Told::Answer(Ok(Attempted::Elsewhere)) | Told::Gone => {}
+                Told::Answer(Ok(Attempted::Elsewhere)) => {}
+                // Somebody was faster; it may fit again.
+                Told::Gone => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
             }
             tried.push(line);
         }
@@ -133,8 +172,9 @@ impl<D: Driver> Sessions<D> {
         request: &<D::Session as Session>::Request,
     ) -> Told<Attempted<<D::Session as Session>::Cookie>> {
         let (reply, answer) = oneshot::channel();
-        let (id, request) = (attempt.id, request.clone());
-        let told = self.tell(line, id, Command::Try { id, request, reply }, answer).await;
+        let id = attempt.id;
+        let how = (self.0.driver.shares_sessions(), self.0.now());
+        let told = self.tell(line, id, answer, |line| line.offer((id, request.clone()), how, reply)).await;
         if !matches!(told, Told::Answer(Ok(Attempted::Granted(_)))) {
             self.0.places().remove(&id);
         }
@@ -146,11 +186,11 @@ impl<D: Driver> Sessions<D> {
         &self,
         line: &Arc<Line<D::Session>>,
         id: AttemptId,
-        command: Command<D::Session>,
         answer: oneshot::Receiver<Result<T>>,
+        send: impl FnOnce(&Line<D::Session>) -> bool,
     ) -> Told<T> {
         self.0.places().insert(id, line.clone());
-        if !line.send(command) {
+        if !send(line) {
             self.0.places().remove(&id);
             return Told::Gone;
         }
@@ -171,6 +211,12 @@ impl<D: Driver> Sessions<D> {
     ///
     /// One attempt where a session has other holds, and one wait of the driver.
     pub async fn enqueue(&self, attempt: &Attempt, request: &<D::Session as Session>::Request) -> Result<Grant> {
+        // Of many who come at once the first opens a session, and what is free is had there: else each would open one to wait in.
+        if self.0.driver.shares_sessions()
+            && let Some(ready) = self.ready()
+        {
+            ready.await?;
+        }
         // A session with holds can be asked, but not wait.
         if let Some(line) = self.0.choose(request, &[])
             && let Told::Answer(Ok(Attempted::Granted(granted))) = self.try_on(&line, attempt, request).await
@@ -178,41 +224,65 @@ impl<D: Driver> Sessions<D> {
             return Ok(grant(&line, granted));
         }
         loop {
-            let turn = pin!(self.0.waiting.acquire());
-            let pause = self.0.pause()?;
-            let turn = tokio::select! {
-                biased;
-                turn = turn => turn.map_err(|_| self.0.closed_error())?,
-                () = pause => {
-                    // None of those who wait may have what this one is after.
-                    match self.try_acquire(attempt, request).await {
-                        Ok(Outcome::Granted(grant)) => return Ok(grant),
-                        Ok(Outcome::Contended { .. }) => continue,
-                        Err(error) => return Err(error),
+            let _turn = match self.turn(attempt, request).await? {
+                Turn::Wait(turn) => turn,
+                Turn::Had(grant) => return Ok(grant),
+            };
+            let reserved = match self.0.reserve().await {
+                Ok(reserved) => reserved,
+                // All have holds; but those can be asked again and again.
+                Err(_) if self.0.driver.shares_sessions() && self.0.is_full() => {
+                    self.0.pause()?.await;
+                    match self.try_acquire(attempt, request).await? {
+                        Outcome::Granted(grant) => return Ok(grant),
+                        Outcome::Contended { .. } => continue,
                     }
                 }
+                Err(error) => return Err(error),
             };
-            let reserved = self.0.reserve().await?;
-            let line = reserved.line.clone();
             let (reply, answer) = oneshot::channel();
             let (id, request) = (attempt.id, request.clone());
-            let told = {
-                // From now on its task unreserves it.
-                let command = Command::Wait { id, request, reply };
-                reserved.hand_over();
-                self.tell(&line, id, command, answer).await
-            };
-            drop(turn);
+            let line = reserved.line.clone();
+            let told = self
+                .tell(&line, id, answer, |line| {
+                    let sent = line.send(Command::Wait { id, request, reply });
+                    if sent {
+                        reserved.hand_over();
+                    }
+                    sent
+                })
+                .await;
             match told {
                 Told::Answer(Ok(granted)) => return Ok(grant(&line, granted)),
                 Told::Answer(Err(error)) => {
                     self.0.places().remove(&id);
                     return Err(error);
                 }
+                // It had ended before: another one.
                 Told::Gone => {
-                    line.state().unreserve();
                     self.0.places().remove(&id);
                 }
+            }
+        }
+    }
+
+    /// The right to wait on the server. While others have them all, what is free is had all the same: none of those who wait may
+    /// be after it.
+    async fn turn(&self, attempt: &Attempt, request: &<D::Session as Session>::Request) -> Result<Turn<'_>> {
+        let mut turn = pin!(self.0.waiting.acquire());
+        loop {
+            let pause = self.0.pause()?;
+            tokio::select! {
+                biased;
+                turn = &mut turn => return turn.map(Turn::Wait).map_err(|_| self.0.closed_error()),
+                () = pause => {}
+            }
+            match self.try_acquire(attempt, request).await {
+                Ok(Outcome::Granted(grant)) => return Ok(Turn::Had(grant)),
+                Ok(Outcome::Contended { .. }) => {}
+                // Sessions come free, too.
+                Err(_) if self.0.is_full() => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -280,9 +350,31 @@ impl<D: Driver> Sessions<D> {
                 asked.push((of_line, answer));
             }
         }
-        for (of_line, answer) in asked {
-            for (at, released) in of_line.into_iter().zip(answer.await.unwrap_or_default()) {
-                found[at] = Some(released);
+        // One session that hangs must not keep back what the others say.
+        let clock = self.0.environment.get().map(|environment| environment.clock.clone());
+        let mut late = pin!(clock.map(|clock| Sleep::new(clock, RELEASE)));
+        let mut is_late = false;
+        for (of_line, mut answer) in asked {
+            let answer = match late.as_mut().as_pin_mut() {
+                Some(late) if !is_late => tokio::select! {
+                    biased;
+                    answer = &mut answer => Some(answer),
+                    () = late => {
+                        is_late = true;
+                        None
+                    }
+                },
+                Some(_) => answer.try_recv().ok().map(Ok),
+                None => Some(answer.await),
+            };
+            let silent = || Err(Error::unavailable("the server has not answered a release yet"));
+            for (at, released) in of_line.iter().zip(answer.map(Result::unwrap_or_default).unwrap_or_default()) {
+                found[*at] = Some(released);
+            }
+            if is_late {
+                of_line.into_iter().filter(|at| found[*at].is_none()).collect::<Vec<_>>().into_iter().for_each(|at| {
+                    found[at] = Some(silent());
+                });
             }
         }
         let mut places = self.0.places();
@@ -344,7 +436,15 @@ impl<D: Driver> Sessions<D> {
         &self,
         visit: impl for<'a> FnOnce(&'a mut D::Session) -> BoxFuture<'a, Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let line = self.any().await?;
+        // A session without holds: what goes wrong here must cost none.
+        let line = match self.0.reserve().await {
+            Ok(reserved) => reserved.hand_over(),
+            Err(error) if self.0.driver.shares_sessions() && self.0.is_full() => {
+                let lines = self.0.lines().clone();
+                lines.into_iter().find(|line| !line.state().is_reserved()).ok_or(error)?
+            }
+            Err(error) => return Err(error),
+        };
         let (reply, answer) = oneshot::channel();
         let command = Command::Visit(Box::new(move |session| {
             let work = visit(session);
@@ -354,15 +454,6 @@ impl<D: Driver> Sessions<D> {
         match line.send(command) {
             true => answer.await.unwrap_or_else(|_| Err(gone())),
             false => Err(gone()),
-        }
-    }
-
-    /// A session that can be asked something.
-    async fn any(&self) -> Result<Arc<Line<D::Session>>> {
-        let usable = || self.0.lines().iter().find(|line| !line.state().is_reserved()).cloned();
-        match usable() {
-            Some(line) => Ok(line),
-            None => self.0.open(usable, false).await,
         }
     }
 
@@ -391,15 +482,6 @@ impl<D: Driver> Sessions<D> {
 fn grant<S: Session>(line: &Arc<Line<S>>, granted: Granted<S::Cookie>) -> Grant {
     let hold = SessionHold { line: line.clone(), cookie: granted.cookie };
     Grant { token: granted.token, state: Some(Box::new(hold)), ..Grant::default() }
-}
-
-impl<D: Driver> Drop for Sessions<D> {
-    fn drop(&mut self) {
-        // The last of the clones; tasks only have weak references.
-        if Arc::strong_count(&self.0) == 1 {
-            self.0.end_all();
-        }
-    }
 }
 
 #[allow(dead_code, reason = "a compile-time check")]

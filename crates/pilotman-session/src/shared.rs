@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pilotman_core::backend::{AttemptId, Environment};
-use pilotman_core::clock::Sleep;
+use pilotman_core::clock::{Sleep, Time};
 use pilotman_core::{Error, ErrorKind, Result};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
@@ -15,7 +15,7 @@ use crate::SessionOptions;
 use crate::driver::{Driver, Session};
 use crate::line::{Command, Fit, Line};
 use crate::opening::Opening;
-use crate::task::Task;
+use crate::task::{Mourner, Task};
 
 /// Who stands in line for a wait on the server tries without one after this time, and up to twice as long.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
@@ -25,7 +25,7 @@ const FULL: Duration = Duration::from_secs(5);
 /// What the tasks of the sessions know of them all.
 pub(crate) struct Shared<D: Driver> {
     pub(crate) driver: D,
-    options: SessionOptions,
+    pub(crate) options: SessionOptions,
     pub(crate) environment: OnceLock<Environment>,
     lines: Mutex<Vec<Arc<Line<D::Session>>>>,
     /// Where attempts are that may hold something.
@@ -37,20 +37,30 @@ pub(crate) struct Shared<D: Driver> {
     pub(crate) closed: AtomicBool,
 }
 
-/// A session that is kept for a wait.
-pub(crate) struct Reserved<'a, D: Driver> {
-    shared: &'a Shared<D>,
+/// What came of opening a session.
+pub(crate) enum Opened<T> {
+    /// Meanwhile there was one.
+    Found(T),
+    /// There is one more.
+    One,
+}
+
+/// A session that is kept for a wait or a visit.
+pub(crate) struct Reserved<D: Driver> {
+    shared: Arc<Shared<D>>,
     pub(crate) line: Arc<Line<D::Session>>,
     mine: bool,
 }
 
-impl<D: Driver> Reserved<'_, D> {
-    pub(crate) fn hand_over(mut self) {
+impl<D: Driver> Reserved<D> {
+    /// From now on its task unreserves it.
+    pub(crate) fn hand_over(mut self) -> Arc<Line<D::Session>> {
         self.mine = false;
+        self.line.clone()
     }
 }
 
-impl<D: Driver> Drop for Reserved<'_, D> {
+impl<D: Driver> Drop for Reserved<D> {
     fn drop(&mut self) {
         if self.mine {
             self.line.state().unreserve();
@@ -98,6 +108,10 @@ impl<D: Driver> Shared<D> {
         Ok(Sleep::new(environment.clock.clone(), TRY_AGAIN + Duration::from_nanos(jitter)))
     }
 
+    pub(crate) fn now(&self) -> Time {
+        self.environment.get().map_or(Time::ZERO, |environment| environment.clock.now())
+    }
+
     /// The session for an attempt that doesn't wait: one with other holds rather than an empty one, which is better kept for a
     /// wait; and of those the one that has the least to do.
     pub(crate) fn choose(
@@ -105,59 +119,71 @@ impl<D: Driver> Shared<D> {
         request: &<D::Session as Session>::Request,
         tried: &[Arc<Line<D::Session>>],
     ) -> Option<Arc<Line<D::Session>>> {
-        let shares = self.driver.shares_sessions();
+        let (shares, now) = (self.driver.shares_sessions(), self.now());
         let lines = self.lines();
         let fitting =
             lines.iter().filter(|line| tried.iter().all(|other| !Arc::ptr_eq(line, other))).filter_map(|line| {
                 let state = line.state();
-                let fit: Fit = state.fits(request, shares)?;
+                let fit: Fit = state.fits(request, shares, now)?;
                 Some(((fit, state.busy), line))
             });
         fitting.min_by_key(|(order, _)| *order).map(|(_, line)| line.clone())
     }
 
-    /// Opens a session, unless `found` finds one when it is this caller's turn.
-    pub(crate) async fn open(
-        self: &Arc<Self>,
-        found: impl Fn() -> Option<Arc<Line<D::Session>>>,
-        reserved: bool,
-    ) -> Result<Arc<Line<D::Session>>> {
-        let turn = self.opening.turn().await;
-        if let Some(line) = found() {
-            return Ok(line);
-        }
-        if let Some(error) = turn.failed_meanwhile() {
-            return Err(error);
-        }
-        if self.closed.load(Ordering::Acquire) {
-            return Err(self.closed_error());
-        }
-        if self.lines().len() >= self.options.max_sessions {
-            return Err(self.full());
-        }
-        let session = self.driver.connect().await.inspect_err(|error| turn.failed(error))?;
-        self.add(session, reserved)
+    /// Takes an empty session out of the others' sight.
+    fn free(&self) -> Option<Arc<Line<D::Session>>> {
+        self.lines().iter().find(|line| line.state().reserve()).cloned()
     }
 
-    fn full(&self) -> Error {
+    /// Opens a session for whoever is faster, unless `found` finds one when it is this caller's turn. It goes on when nobody waits
+    /// for it any longer, so that those come to an end who wait for less time than it takes.
+    pub(crate) async fn open<T: Send + 'static>(
+        self: &Arc<Self>,
+        found: impl Fn(&Self) -> Option<T> + Send + 'static,
+    ) -> Result<Opened<T>> {
+        let shared = self.clone();
+        let opening = tokio::spawn(async move {
+            let turn = shared.opening.turn().await;
+            if let Some(found) = found(&shared) {
+                return Ok(Opened::Found(found));
+            }
+            if let Some(error) = turn.failed_meanwhile() {
+                return Err(error);
+            }
+            if shared.closed.load(Ordering::Acquire) {
+                return Err(shared.closed_error());
+            }
+            if shared.is_full() {
+                return Err(shared.full());
+            }
+            let session = shared.driver.connect().await.inspect_err(|error| turn.failed(error))?;
+            shared.add(session).map(|()| Opened::One)
+        });
+        opening.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "opening a session was cut off")))
+    }
+
+    /// Whether there are as many sessions as there may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lines().iter().filter(|line| !line.is_over()).count() >= self.options.max_sessions
+    }
+
+    pub(crate) fn full(&self) -> Error {
         Error::unavailable(format!("all {} sessions are in use", self.options.max_sessions))
             .with_advice("allow more sessions (max-sessions), or hold fewer locks at the same time")
             .no_effect(true)
     }
 
-    fn add(self: &Arc<Self>, session: D::Session, reserved: bool) -> Result<Arc<Line<D::Session>>> {
+    fn add(self: &Arc<Self>, session: D::Session) -> Result<()> {
         let (sender, commands) = mpsc::unbounded_channel();
-        let line = Arc::new(Line::new(sender, reserved));
+        let line = Arc::new(Line::new(sender));
         let task = Task {
             session,
-            line: line.clone(),
             commands,
-            shared: Arc::downgrade(self),
-            environment: self.environment()?.clone(),
+            mourner: Mourner::new(line.clone(), Arc::downgrade(self), self.environment()?.clone()),
             heartbeat: self.options.heartbeat,
             idle: self.options.idle,
         };
-        self.lines().push(line.clone());
+        self.lines().push(line);
         // It lives as long as its session; nobody waits for its end.
         drop(tokio::spawn(task.run()));
         // Closed between the look above and now: nobody else would end it.
@@ -165,29 +191,35 @@ impl<D: Driver> Shared<D> {
             self.end_all();
             return Err(self.closed_error());
         }
-        Ok(line)
+        self.freed.notify_waiters();
+        Ok(())
     }
 
-    /// An empty session that is for one wait only.
-    pub(crate) async fn reserve(self: &Arc<Self>) -> Result<Reserved<'_, D>> {
+    /// An empty session that is for one wait or visit only.
+    pub(crate) async fn reserve(self: &Arc<Self>) -> Result<Reserved<D>> {
         let clock = self.environment()?.clock.clone();
         let mut patience = pin!(Sleep::new(clock, FULL));
-        let free = || self.lines().iter().find(|line| line.state().reserve()).cloned();
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
-            let opened = match free() {
-                Some(line) => Ok(line),
-                None => self.open(free, true).await,
-            };
-            match opened {
-                Ok(line) => return Ok(Reserved { shared: self, line, mine: true }),
-                Err(error) if self.lines().len() < self.options.max_sessions => return Err(error),
-                // Most of them have something to do only for a moment.
-                Err(error) => tokio::select! {
-                    () = freed => {}
-                    () = &mut patience => return Err(error),
+            let found = match self.free() {
+                Some(line) => Some(line),
+                None => match self.open(Self::free).await {
+                    Ok(Opened::Found(line)) => Some(line),
+                    Ok(Opened::One) => self.free(),
+                    Err(error) if !self.is_full() => return Err(error),
+                    // Most of them have something to do only for a moment.
+                    Err(error) => {
+                        tokio::select! {
+                            () = freed => {}
+                            () = &mut patience => return Err(error),
+                        }
+                        None
+                    }
                 },
+            };
+            if let Some(line) = found {
+                return Ok(Reserved { shared: self.clone(), line, mine: true });
             }
         }
     }

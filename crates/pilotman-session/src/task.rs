@@ -14,15 +14,49 @@ use crate::driver::{Attempted, Driver, Granted, Request, Session, Stop};
 use crate::line::{Command, Line};
 use crate::shared::Shared;
 
+/// A session that holds nothing is looked after this often at most.
+const SHORTEST_IDLE: Duration = Duration::from_millis(100);
+
 /// See the [module](self).
 pub(crate) struct Task<D: Driver> {
     pub(crate) session: D::Session,
-    pub(crate) line: Arc<Line<D::Session>>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command<D::Session>>,
-    pub(crate) shared: Weak<Shared<D>>,
-    pub(crate) environment: Environment,
+    pub(crate) mourner: Mourner<D>,
     pub(crate) heartbeat: Duration,
     pub(crate) idle: Duration,
+}
+
+/// Tells the end of a session to those whom it concerns, also if its task is dropped with its runtime, or panics: the connection
+/// goes with it, and the server gives the locks to others.
+pub(crate) struct Mourner<D: Driver> {
+    line: Arc<Line<D::Session>>,
+    shared: Weak<Shared<D>>,
+    environment: Environment,
+}
+
+impl<D: Driver> Mourner<D> {
+    pub(crate) fn new(line: Arc<Line<D::Session>>, shared: Weak<Shared<D>>, environment: Environment) -> Self {
+        Self { line, shared, environment }
+    }
+
+    fn tell(&self) {
+        let lost = self.line.state().end();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.forget(&self.line);
+        }
+        if !lost.is_empty() {
+            tracing::debug!(lock.count = lost.len(), "a session with holds has ended");
+        }
+        for id in lost {
+            self.environment.events.lost(id, LossReason::SessionEnded);
+        }
+    }
+}
+
+impl<D: Driver> Drop for Mourner<D> {
+    fn drop(&mut self) {
+        self.tell();
+    }
 }
 
 /// Why a session is given up.
@@ -70,7 +104,7 @@ impl State {
 
 impl<D: Driver> Task<D> {
     pub(crate) async fn run(mut self) {
-        let clock = self.environment.clock.clone();
+        let clock = self.mourner.environment.clock.clone();
         let closed = self.session.closed();
         let mut state = State { heard: clock.now(), clock, limit: self.heartbeat, closed };
         let mut backlog = VecDeque::new();
@@ -84,6 +118,7 @@ impl<D: Driver> Task<D> {
                     Err(over) => break over,
                 },
             };
+            self.mourner.line.state().begin(state.clock.now());
             let over = match command {
                 Command::End { reply } => {
                     ends.push(reply);
@@ -91,9 +126,15 @@ impl<D: Driver> Task<D> {
                 }
                 command => self.perform(command, &mut state, &mut backlog).await,
             };
-            // Before anybody is woken who looks for a session that has nothing to do.
-            self.line.state().busy -= 1;
-            if let Some(shared) = self.shared.upgrade() {
+            {
+                let mut line = self.mourner.line.state();
+                line.done();
+                if over.is_some() || !self.session.is_usable() {
+                    line.close();
+                }
+            }
+            // Only now is anybody woken who looks for a session that has nothing to do.
+            if let Some(shared) = self.mourner.shared.upgrade() {
                 shared.freed.notify_waiters();
             }
             if let Some(over) = over {
@@ -108,8 +149,8 @@ impl<D: Driver> Task<D> {
 
     /// The next command, or nothing after the session was looked after.
     async fn next(&mut self, state: &mut State) -> Result<Option<Command<D::Session>>, Over> {
-        let has_holds = self.line.state().has_holds();
-        let pause = if has_holds { self.heartbeat } else { self.idle };
+        let has_holds = self.mourner.line.state().has_holds();
+        let pause = if has_holds { self.heartbeat } else { self.idle.max(SHORTEST_IDLE) };
         let timer = Sleep::until(state.clock.clone(), state.heard.after(pause));
         tokio::select! {
             biased;
@@ -120,7 +161,7 @@ impl<D: Driver> Task<D> {
     }
 
     async fn look_after(&mut self, state: &mut State, has_holds: bool) -> Result<(), Over> {
-        if !has_holds && self.shared.upgrade().is_none_or(|shared| shared.gives_up(&self.line)) {
+        if !has_holds && self.mourner.shared.upgrade().is_none_or(|shared| shared.gives_up(&self.mourner.line)) {
             return Err(Over::Wanted);
         }
         match state.run(self.session.ping()).await {
@@ -141,16 +182,33 @@ impl<D: Driver> Task<D> {
     ) -> Option<Over> {
         match command {
             Command::Try { id, request, reply } => {
-                let held = self.line.state().cookies(request.key());
+                let (held, can_join) = {
+                    let line = self.mourner.line.state();
+                    (line.cookies(request.key()), line.can_join(&request))
+                };
+                if !can_join {
+                    // Never so, since such attempts are not sent: the server would grant it twice.
+                    self.mourner.line.state().answered(id);
+                    let _ = reply.send(Ok(Attempted::Contended));
+                    return None;
+                }
                 let answer = match state.run(self.session.try_lock(&request, &held)).await {
                     Step::Answered(answer) => answer,
                     Step::Over(over) => {
+                        self.mourner.line.state().close();
                         let _ = reply.send(Err(ended()));
                         return Some(over);
                     }
                 };
-                if let Ok(Attempted::Granted(granted)) = &answer {
-                    self.line.state().add(id, request, granted.cookie.clone());
+                {
+                    let mut line = self.mourner.line.state();
+                    line.answered(id);
+                    match &answer {
+                        Ok(Attempted::Granted(granted)) => line.add(id, request, granted.cookie.clone()),
+                        // Before whoever asked looks whether it has.
+                        Err(_) if !self.session.is_usable() => line.close(),
+                        _ => {}
+                    }
                 }
                 // Whoever dropped the attempt abandons it.
                 let _ = reply.send(answer);
@@ -158,7 +216,7 @@ impl<D: Driver> Task<D> {
             }
             Command::Wait { id, request, reply } => {
                 let over = self.wait(id, request, reply, state, backlog).await;
-                self.line.state().unreserve();
+                self.mourner.line.state().unreserve();
                 over
             }
             Command::Release { ids, reply } => match self.release(&ids, state).await {
@@ -177,7 +235,7 @@ impl<D: Driver> Task<D> {
                 released.err()
             }
             Command::Mint { id, reply } => {
-                let request = self.line.state().held(id).map(|held| held.request.clone());
+                let request = self.mourner.line.state().held(id).map(|held| held.request.clone());
                 let Some(request) = request else {
                     let _ = reply.send(Err(Error::lost(LossReason::Gone)));
                     return None;
@@ -199,10 +257,12 @@ impl<D: Driver> Task<D> {
                     visited.await;
                     Ok(())
                 };
-                match state.run(visited).await {
+                let over = match state.run(visited).await {
                     Step::Answered(_) => None,
                     Step::Over(over) => Some(over),
-                }
+                };
+                self.mourner.line.state().unreserve();
+                over
             }
             Command::End { reply } => {
                 let _ = reply.send(());
@@ -221,7 +281,7 @@ impl<D: Driver> Task<D> {
         backlog: &mut VecDeque<Command<D::Session>>,
     ) -> Option<Over> {
         let (stopper, stop) = Stop::new();
-        let mut abandoned = None;
+        let mut abandoned: Vec<oneshot::Sender<()>> = Vec::new();
         let mut until = Time::NEVER;
         let answer = {
             let mut waiting = pin!(self.session.lock(&request, stop));
@@ -232,10 +292,15 @@ impl<D: Driver> Task<D> {
                     answer = &mut waiting => break answer,
                     command = self.commands.recv() => {
                         match command {
-                            Some(Command::Abandon { id: other, reply }) if other == id => {
-                                // It is answered with the wait, as one command.
-                                self.line.state().busy -= 1;
-                                abandoned = Some(reply);
+                            Some(Command::Abandon { id: other, reply }) => {
+                                // It is answered here, as part of the wait.
+                                self.mourner.line.state().busy -= 1;
+                                if other != id {
+                                    // A session that waits holds nothing else.
+                                    let _ = reply.send(());
+                                    continue;
+                                }
+                                abandoned.push(reply);
                             }
                             Some(Command::End { reply }) => backlog.push_back(Command::End { reply }),
                             Some(command) => {
@@ -245,7 +310,7 @@ impl<D: Driver> Task<D> {
                             None => {}
                         }
                         let _ = stopper.send(true);
-                        until = state.clock.now().after(state.limit);
+                        until = until.min(state.clock.now().after(state.limit));
                     }
                     () = &mut state.closed => {
                         let _ = reply.send(Err(ended()));
@@ -261,8 +326,8 @@ impl<D: Driver> Task<D> {
         state.heard = state.clock.now();
         match answer {
             Ok(Some(granted)) => {
-                self.line.state().add(id, request, granted.cookie.clone());
-                if abandoned.is_some() {
+                self.mourner.line.state().add(id, request, granted.cookie.clone());
+                if !abandoned.is_empty() {
                     return self.release(&[id], state).await.err();
                 }
                 // Whoever dropped the wait abandons it.
@@ -282,7 +347,7 @@ impl<D: Driver> Task<D> {
     async fn release(&mut self, ids: &[AttemptId], state: &mut State) -> Result<Vec<Result<Released>>, Over> {
         let (mut known, mut holds) = (Vec::new(), Vec::new());
         {
-            let mut line = self.line.state();
+            let mut line = self.mourner.line.state();
             for id in ids {
                 let held = line.remove(*id);
                 known.push(held.is_some());
@@ -311,16 +376,7 @@ impl<D: Driver> Task<D> {
     }
 
     async fn end(mut self, over: Over, backlog: VecDeque<Command<D::Session>>, mut ends: Vec<oneshot::Sender<()>>) {
-        let lost = self.line.state().end();
-        if let Some(shared) = self.shared.upgrade() {
-            shared.forget(&self.line);
-        }
-        if !lost.is_empty() {
-            tracing::debug!(lock.count = lost.len(), "a session with holds has ended");
-        }
-        for id in lost {
-            self.environment.events.lost(id, LossReason::SessionEnded);
-        }
+        self.mourner.tell();
         self.commands.close();
         let mut left = backlog;
         while let Some(command) = self.commands.recv().await {
@@ -335,11 +391,16 @@ impl<D: Driver> Task<D> {
             Over::Wanted | Over::Closed => None,
             Over::Unknown => Some(self.session.end_remotely()),
         };
-        // A server that hangs holds nobody up here.
-        let limit = Sleep::new(self.environment.clock.clone(), self.heartbeat);
-        tokio::select! {
-            () = self.session.end() => {}
-            () = limit => {}
+        if remotely.is_some() {
+            // A farewell would stand behind the statement that has no answer.
+            drop(self.session);
+        } else {
+            // A server that hangs holds nobody up here.
+            let limit = Sleep::new(self.mourner.environment.clock.clone(), self.heartbeat);
+            tokio::select! {
+                () = self.session.end() => {}
+                () = limit => {}
+            }
         }
         for end in ends {
             let _ = end.send(());

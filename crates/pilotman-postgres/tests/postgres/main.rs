@@ -6,4 +6,5 @@ mod borrowed;
 mod common;
 mod dotnet;
 mod faults;
+mod regressions;
 mod sessions;
