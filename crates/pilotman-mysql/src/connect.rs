@@ -125,7 +125,7 @@ impl Connector {
             .stmt_cache_size(0)
             .tcp_keepalive(Some(Duration::from_secs(10)))
             .max_allowed_packet(Some(PACKET))
-            .wait_timeout(Some(usize::MAX >> 33));
+            .wait_timeout(Some(2_147_483));
         match host {
             Host::Tcp(host, port) => builder.ip_or_hostname(host.clone()).tcp_port(*port).ssl_opts(tls),
             Host::Unix(path) => builder.socket(Some(path.clone())),
@@ -169,12 +169,14 @@ impl Connector {
         }
         // The first message of a server has but 32 bits of its number.
         if !self.mysql.trusts_proxy && (id & u64::from(u32::MAX)) != u64::from(conn.id()) {
-            return Err(Error::misconfigured(format!("a proxy stands before {host}: it may give a session's locks to others"))
-                .with_advice(
-                    "connect to the server itself; if the proxy gives each connection a session of its own at one and the \
+            return Err(Error::misconfigured(format!(
+                "a proxy stands before {host}: it may give a session's locks to others"
+            ))
+            .with_advice(
+                "connect to the server itself; if the proxy gives each connection a session of its own at one and the \
                      same server, say so (proxy=session)",
-                )
-                .no_effect(true));
+            )
+            .no_effect(true));
         }
         let unlimited = if is_mariadb { "max_statement_time=0" } else { "max_execution_time=0" };
         calmly(conn.query_drop(format!("{SETTINGS}, SESSION {unlimited}"))).await.map_err(failed)?;

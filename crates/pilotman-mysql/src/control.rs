@@ -35,37 +35,32 @@ impl Control {
     }
 
     /// Ends the statement that this session runs. When this has succeeded, the server has told the session so: not later.
-    pub(crate) async fn end_statement(mut self, id: u64) -> Result<()> {
-        let connector = self.connector.clone();
-        let late = || Error::unavailable(format!("the server ended no statement within {CONTROL:?}"));
-        let work = async { calmly(self.conn.query_drop(format!("KILL QUERY {id}"))).await.map_err(failure::of_statement) };
-        let ended = connector.within(CONTROL, work, late).await;
-        self.leave();
-        ended
+    pub(crate) async fn end_statement(self, identity: &Identity) -> Result<()> {
+        let gone = || Err(Error::unavailable("the session is not there: another server may have answered to its name"));
+        self.kill("QUERY", identity).await?.then_some(()).map_or_else(gone, Ok)
     }
 
     /// Ends a session, if it is still there.
-    async fn end_session(mut self, identity: &Identity) -> Result<()> {
+    async fn end_session(self, identity: &Identity) -> Result<()> {
+        self.kill("CONNECTION", identity).await.map(drop)
+    }
+
+    /// Whether the session was there to be told.
+    async fn kill(mut self, what: &str, identity: &Identity) -> Result<bool> {
         let connector = self.connector.clone();
-        let late = || Error::unavailable(format!("the server ended no session within {CONTROL:?}"));
+        let late = || Error::unavailable(format!("the server did not act on KILL {what} within {CONTROL:?}"));
         let id = identity.id;
         let work = async {
             let sql = format!("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID={id}");
             let row: Option<Row> = calmly(self.conn.query_first(sql)).await.map_err(failure::of_statement)?;
-            // A server that was restarted since gives numbers anew.
+            // Numbers come again: on a server that was restarted since, or on another one of the same name.
             if row.is_none_or(|row| text(&row, 0).as_ref() != Some(&identity.client)) {
-                return Ok(());
+                return Ok(false);
             }
-            calmly(self.conn.query_drop(format!("KILL CONNECTION {id}"))).await.map_err(failure::of_statement)
+            calmly(self.conn.query_drop(format!("KILL {what} {id}"))).await.map_err(failure::of_statement)?;
+            Ok(true)
         };
-        let ended = connector.within(CONTROL, work, late).await;
-        self.leave();
-        ended
-    }
-
-    /// Nobody waits for the good-bye.
-    fn leave(self) {
-        drop(self.conn);
+        connector.within(CONTROL, work, late).await
     }
 }
 

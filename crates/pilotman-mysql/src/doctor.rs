@@ -56,9 +56,14 @@ async fn connections(session: &mut MySqlSession, most: u64, of_user: u64, wanted
 
 fn idle(of_server: u64, of_session: u64) -> Finding {
     match of_session >= 86_400 {
-        true => Finding::fine("idle sessions", format!("ours are kept, though the server ends others after {of_server} s")),
-        false => Finding::warning("idle sessions", format!("the server ends ours after {of_session} s in spite of what they ask"))
-            .advice("see whether a proxy stands between that keeps settings from the server"),
+        true => {
+            Finding::fine("idle sessions", format!("ours are kept, though the server ends others after {of_server} s"))
+        }
+        false => Finding::warning(
+            "idle sessions",
+            format!("the server ends ours after {of_session} s in spite of what they ask"),
+        )
+        .advice("see whether a proxy stands between that keeps settings from the server"),
     }
 }
 
@@ -69,11 +74,15 @@ async fn rights(session: &mut MySqlSession, user: &str) -> Finding {
         let grant = text(row, 0).unwrap_or_default().to_ascii_uppercase();
         let (what, on) = grant.split_once(" ON ").unwrap_or_default();
         on.starts_with("*.*")
-            && ["ALL PRIVILEGES", "CONNECTION_ADMIN", "CONNECTION ADMIN", "SUPER"].iter().any(|right| what.contains(right))
+            && ["ALL PRIVILEGES", "CONNECTION_ADMIN", "CONNECTION ADMIN", "SUPER"]
+                .iter()
+                .any(|right| what.contains(right))
     };
     match rows.iter().any(may) {
         true => Finding::fine("rights", format!("{user} may end the sessions of all users")),
-        false => Finding::note("rights", format!("{user} may end his own sessions only: locks of others can't be broken")),
+        false => {
+            Finding::note("rights", format!("{user} may end his own sessions only: locks of others can't be broken"))
+        }
     }
 }
 
@@ -89,8 +98,10 @@ async fn tokens(session: &mut MySqlSession, flush: u64) -> Finding {
         Err(error) if failure::is_missing(&error) => {
             Finding::note("tokens", format!("the table {table} is made when the first fencing token is asked for"))
         }
-        Err(_) => Finding::note("tokens", format!("the table {table} can't be read, so that there are no fencing tokens"))
-            .advice("name the database that it is in, and grant SELECT, INSERT and UPDATE on it"),
+        Err(_) => {
+            Finding::note("tokens", format!("the table {table} can't be read, so that there are no fencing tokens"))
+                .advice("name the database that it is in, and grant SELECT, INSERT and UPDATE on it")
+        }
     }
 }
 
@@ -98,7 +109,9 @@ async fn tokens(session: &mut MySqlSession, flush: u64) -> Finding {
 async fn copies(session: &mut MySqlSession) -> Finding {
     let members = status(session, "SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'").await.unwrap_or(0);
     match members {
-        0 | 1 => Finding::note("failover", "locks end with this server; one that takes its place knows nothing of them"),
+        0 | 1 => {
+            Finding::note("failover", "locks end with this server; one that takes its place knows nothing of them")
+        }
         members => Finding::warning(
             "failover",
             format!("this is one of {members} servers of a Galera cluster, and each has locks of its own"),

@@ -97,8 +97,9 @@ pub(crate) async fn end_holder(session: &mut MySqlSession, name: &LockName) -> R
         // It ended by itself meanwhile.
         Err(error) if failure::code(&error) == Some(1094) => {}
         Err(error) => {
-            return Err(failure::of_statement(error)
-                .with_advice("a user may end his own sessions; those of others need CONNECTION_ADMIN (CONNECTION ADMIN, SUPER)"));
+            return Err(failure::of_statement(error).with_advice(
+                "a user may end his own sessions; those of others need CONNECTION_ADMIN (CONNECTION ADMIN, SUPER)",
+            ));
         }
     }
     Ok(vec![holder])

@@ -1,4 +1,5 @@
 #![doc = include_str!("../mysql.md")]
+#![forbid(unsafe_code)]
 
 // Where what lives:
 // - `options`: which servers, and how their locks are used

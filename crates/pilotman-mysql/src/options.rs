@@ -184,6 +184,7 @@ impl MySql {
     }
 
     /// What the server calls our sessions (`program_name` in `performance_schema.session_connect_attrs`). Default: `pilotman`.
+    /// Servers see it only on connections without TLS: the driver announces it too late for others.
     pub fn application_name(mut self, name: impl Into<String>) -> Self {
         self.application_name = name.into();
         self
@@ -253,8 +254,9 @@ impl MySql {
                 self.token_table = name;
                 Ok(self)
             }
-            false => Err(Error::misconfigured("this is no name of a table")
-                .with_advice("write it as in pilotman_fencing_token or app.fencing_token, with letters and digits only")),
+            false => Err(Error::misconfigured("this is no name of a table").with_advice(
+                "write it as in pilotman_fencing_token or app.fencing_token, with letters and digits only",
+            )),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One session of ours.
 
-use std::future::{self, Future};
+use std::future;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl MySqlSession {
 
     /// Waits, and has that ended when nobody wants it any longer.
     async fn wait_until(&mut self, sql: &str, stop: &mut Stop) -> Waited {
-        let (connector, host, id) = (self.connector.clone(), self.host.clone(), self.identity.id);
+        let (connector, host, identity) = (self.connector.clone(), self.host.clone(), self.identity.clone());
         let (answer, was_ended) = {
             let mut work = pin!(calmly(self.conn.query_first::<Row, _>(sql)));
             let asked = async {
@@ -100,7 +100,7 @@ impl MySqlSession {
                 answer = &mut work => (answer, false),
                 control = asked => match control {
                     Ok(control) => {
-                        let (answer, ended) = tokio::join!(work, control.end_statement(id));
+                        let (answer, ended) = tokio::join!(work, control.end_statement(&identity));
                         if let Err(error) = ended {
                             tracing::debug!(%error, "a wait could not be ended");
                         }
@@ -145,7 +145,9 @@ impl MySqlSession {
                     self.undo(name).await;
                     return match was_ended {
                         true => Ok(false),
-                        false => Err(Error::unavailable("somebody at the server ended a wait for a lock").no_effect(true)),
+                        false => {
+                            Err(Error::unavailable("somebody at the server ended a wait for a lock").no_effect(true))
+                        }
                     };
                 }
                 Err(error) => {
@@ -245,13 +247,11 @@ impl Session for MySqlSession {
         Box::pin(control::end_session(self.connector.clone(), self.host.clone(), self.identity.clone()))
     }
 
-    fn end(self) -> impl Future<Output = ()> + Send {
-        async move {
-            if self.is_usable()
-                && let Err(error) = calmly(self.conn.disconnect()).await
-            {
-                tracing::debug!(%error, "a session did not end well");
-            }
+    async fn end(self) {
+        if self.is_usable()
+            && let Err(error) = calmly(self.conn.disconnect()).await
+        {
+            tracing::debug!(%error, "a session did not end well");
         }
     }
 }

@@ -7,7 +7,7 @@ use pilotman_core::{Error, ErrorKind};
 use pilotman_mysql::{MySql, SessionOptions, TlsMode};
 use pilotman_testkit::servers::mysql::{Encryption, Flavour, LOCKER, MySql as Server, PASSWORD};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::common::{Person, locks, locks_of, mariadb, mysql, options, soon, unique};
 
@@ -131,7 +131,8 @@ async fn listener(bytes: &'static [u8], closes: bool) -> u16 {
 }
 
 /// What MariaDB begins with, cut off in various places, and with an answer that is none.
-const HANDSHAKE: &[u8] = b"\x59\0\0\0\x0a5.5.5-10.11.19-MariaDB\0\x07\0\0\0abcdefgh\0\xfe\xf7\x2d\x02\0\xff\x81\x15\0\0\0\0\0\0\
+const HANDSHAKE: &[u8] =
+    b"\x59\0\0\0\x0a5.5.5-10.11.19-MariaDB\0\x07\0\0\0abcdefgh\0\xfe\xf7\x2d\x02\0\xff\x81\x15\0\0\0\0\0\0\
     \x1d\0\0\0abcdefghijkl\0caching_sha2_password\0";
 
 #[tokio::test]
@@ -197,4 +198,46 @@ async fn more_holds_than_sessions() {
     let error = locks.mutex(taken.name()).acquire().await.unwrap_err();
     says(&error, ErrorKind::Unavailable, "all 1 sessions are in use");
     assert!(guards.iter().all(|guard| guard.ensure_held().is_ok()));
+}
+
+/// Passes bytes on in both directions, and gives the session another number in the server's first message, as a proxy does that has
+/// numbers of its own.
+async fn renumbering(server: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                let mut first = [0; 1024];
+                let read = server.read(&mut first).await.unwrap();
+                // Length, sequence, protocol, the version up to its NUL: then comes the number.
+                let version = first[5..read].iter().position(|byte| *byte == 0).unwrap();
+                first[5 + version + 1] ^= 1;
+                client.write_all(&first[..read]).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_proxy_is_refused_unless_it_is_trusted() {
+    for (_server, port) in [mariadb(), mysql()] {
+        let proxy = renumbering(port).await;
+        let options = options(proxy);
+        says(&refused(options.clone()).await, ErrorKind::Misconfigured, "a proxy stands before");
+        let (locks, other) = (locks_of(options.trust_proxy(true)), locks(port));
+        let guard = locks.mutex(unique("proxy")).try_acquire().await.unwrap().expect("it is free");
+        // What ends a wait goes by the number that the server itself has for the session.
+        let waits = other.mutex(guard.name()).acquire_timeout(Duration::from_millis(100)).await;
+        assert_eq!(waits.unwrap_err().kind(), ErrorKind::TimedOut);
+        let name = unique("proxy");
+        let taken = other.mutex(&name).acquire().await.unwrap();
+        let waits = locks.mutex(&name).acquire_timeout(Duration::from_millis(100)).await;
+        assert_eq!(waits.unwrap_err().kind(), ErrorKind::TimedOut);
+        drop((guard, taken));
+    }
 }

@@ -69,8 +69,14 @@ impl Person {
 
     /// The first column of the first row.
     pub(crate) async fn value(&mut self, sql: &str) -> Option<String> {
-        let found: Option<Option<String>> = self.0.query_first(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let found: Option<Option<String>> =
+            self.0.query_first(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         found.flatten()
+    }
+
+    /// The same where it may fail: what is ended may have ended by itself.
+    pub(crate) async fn try_value(&mut self, sql: &str) {
+        let _ = self.0.query_drop(sql).await;
     }
 
     pub(crate) async fn number(&mut self, sql: &str) -> u64 {

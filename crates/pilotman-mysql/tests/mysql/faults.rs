@@ -54,10 +54,10 @@ async fn a_server_that_is_killed_and_comes_back() {
     let guard = locks.mutex("m").acquire().await.unwrap();
     server.kill().unwrap();
     assert_eq!(soon("the loss is told", guard.lost()).await, LossReason::SessionEnded);
-    let error = locks.mutex("m").try_acquire().await.unwrap_err();
+    let error = locks.mutex("n").try_acquire().await.unwrap_err();
     assert!(error.kind() == ErrorKind::Unavailable && error.is_retryable(), "{error}");
     server.restart().unwrap();
-    soon("it is back", locks.mutex("m").acquire()).await.unwrap().release().await.unwrap();
+    soon("it is back", locks.mutex("n").acquire()).await.unwrap().release().await.unwrap();
 }
 
 #[tokio::test]
@@ -86,4 +86,68 @@ async fn a_grant_whose_answer_is_lost_is_given_back() {
     let _ = soon("it ends", attempt).await.unwrap();
     assert!(proxy.wait_lost_replies(1, Duration::from_secs(10)));
     soon("it is free", other.mutex(&name).acquire()).await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test]
+async fn idle_sessions_that_were_ended_are_nothing_to_who_comes_next() {
+    let (_server, port) = mariadb();
+    let application = unique("idle");
+    let locks = locks_of(options(port).application_name(&application).tls(TlsMode::Disable));
+    let (other, name, mut admin) = (crate::common::locks(port), unique("idle"), Person::admin(port).await);
+    for waits in [false, true] {
+        // Waits take a session each, which all stay open for a while.
+        let mut taken = Vec::new();
+        let mut waiting = Vec::new();
+        for number in 0..6 {
+            let name = format!("{name}-{number}");
+            taken.push(other.mutex(&name).acquire().await.unwrap());
+            let mutex = locks.mutex(&name);
+            waiting.push(tokio::spawn(async move { mutex.acquire().await.unwrap() }));
+        }
+        let start = Instant::now();
+        while admin.sessions_of(&application).await < 6 {
+            assert!(start.elapsed() < Duration::from_secs(20), "six sessions");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        drop(taken);
+        for waiting in waiting {
+            soon("it is granted", waiting).await.unwrap().release().await.unwrap();
+        }
+        let sql = "SELECT PROCESSLIST_ID FROM performance_schema.session_connect_attrs WHERE ATTR_VALUE";
+        while let Some(id) = admin.value(&format!("{sql}='{application}' LIMIT 1")).await {
+            admin.try_value(&format!("KILL CONNECTION {id}")).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        match waits {
+            false => {
+                for number in 0..3 {
+                    let guard = locks.mutex(format!("{name}-{number}")).try_acquire().await.unwrap();
+                    guard.expect("it is free").release().await.unwrap();
+                }
+            }
+            true => {
+                let guard = other.mutex(&name).acquire().await.unwrap();
+                let mutex = locks.mutex(&name);
+                let waiting = tokio::spawn(async move { mutex.acquire().await });
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                guard.release().await.unwrap();
+                soon("it is granted", waiting).await.unwrap().unwrap().release().await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wait_is_given_up_even_without_a_connection_to_end_it() {
+    let server = Server::start(Flavour::MariaDb, &["--max-user-connections=2"]).unwrap();
+    let (one, other) = (locks(server.port()), locks(server.port()));
+    let guard = one.mutex("m").acquire().await.unwrap();
+    let start = Instant::now();
+    let error = other.mutex("m").acquire_timeout(Duration::from_millis(300)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE='User lock'";
+    crate::common::until("nobody waits", || async { server.sql(sql).unwrap().trim() == "0" }).await;
+    guard.release().await.unwrap();
+    soon("it is free", other.mutex("m").acquire()).await.unwrap().release().await.unwrap();
 }

@@ -79,7 +79,8 @@ async fn others_see_the_names_that_the_page_says() {
 async fn looking_tells_waiters_and_what_else_a_session_has() {
     use pilotman_testkit::servers::mysql::{ADMIN, ADMIN_PASSWORD};
     let (_server, port) = mariadb();
-    let (admin, app, name) = (locks_of(options(port).user(ADMIN).password(ADMIN_PASSWORD)), locks(port), unique("look"));
+    let (admin, app, name) =
+        (locks_of(options(port).user(ADMIN).password(ADMIN_PASSWORD)), locks(port), unique("look"));
     let first = app.mutex(&name).try_acquire().await.unwrap().expect("it is free");
     let second = app.mutex(format!("{name}-2")).try_acquire().await.unwrap().expect("it is free");
     let found = admin.inspect(&name, Primitive::Mutex).await.unwrap();

@@ -83,6 +83,9 @@ async fn writers_that_take_many_names_deadlock() {
         done = two => vec![done.unwrap().0],
     };
     let deadlock = |code| code == 1213 || code == 3058;
-    assert!(codes.iter().any(|got| matches!(got,
-        Err(pilotman_mysql::mysql_async::Error::Server(error)) if deadlock(error.code))), "{codes:?}");
+    assert!(
+        codes.iter().any(|got| matches!(got,
+        Err(pilotman_mysql::mysql_async::Error::Server(error)) if deadlock(error.code))),
+        "{codes:?}"
+    );
 }

@@ -95,7 +95,7 @@ async fn somebody_who_ends_a_wait_is_no_grant() {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(guard.ensure_held().is_ok());
         guard.release().await.unwrap();
-        soon("it is free", other.mutex(&name).acquire()).await.unwrap();
+        soon("it is free", other.mutex(&name).acquire()).await.unwrap().release().await.unwrap();
     }
 }
 
