@@ -148,6 +148,11 @@ impl<S: Session> State<S> {
         Some(held)
     }
 
+    /// The session will end, and takes nothing any more.
+    pub(crate) fn close(&mut self) {
+        self.is_over = true;
+    }
+
     /// The session has ended; what it held is lost.
     pub(crate) fn end(&mut self) -> Vec<AttemptId> {
         self.is_over = true;

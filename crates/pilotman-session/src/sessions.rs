@@ -136,17 +136,23 @@ impl<D: Driver> Sessions<D> {
         attempt: &Attempt,
         request: &<D::Session as Session>::Request,
     ) -> Result<Outcome> {
+        let clock = self.0.environment()?.clock.clone();
         let mut tried: Vec<Arc<Line<D::Session>>> = Vec::new();
+        let mut silent = 0;
         loop {
-            let line = match self.0.choose(request, &tried) {
-                Some(line) => line,
+            let Opened { line, is_new } = match self.0.choose(request, &tried) {
+                Some(line) => Opened { line, is_new: false },
                 None => self.0.open(|| self.0.choose(request, &tried), false).await?,
             };
+            let begun = clock.now();
             match self.try_on(&line, attempt, request).await {
                 Told::Answer(Ok(Attempted::Granted(granted))) => return Ok(Outcome::Granted(grant(&line, granted))),
                 Told::Answer(Ok(Attempted::Contended)) => return Ok(Outcome::Contended { retry_after: None }),
-                // A session that was broken before is nothing to the caller, who gets a new one.
-                Told::Answer(Err(_)) | Told::Gone if line.is_over() && tried.len() < 2 => {}
+                // A session that was broken before is nothing to the caller, who gets another one. Those that don't answer at
+                // all are not waited for one after the other.
+                Told::Answer(Err(_)) | Told::Gone if line.is_over() && !is_new && silent < 2 => {
+                    silent += u32::from(clock.now() >= begun.after(self.0.options.heartbeat));
+                }
                 Told::Answer(Err(error)) => return Err(error),
                 Told::Answer(Ok(Attempted::Elsewhere)) | Told::Gone => {}
             }
@@ -213,7 +219,7 @@ impl<D: Driver> Sessions<D> {
                 }
             };
             let reserved = self.0.reserve().await?;
-            let line = reserved.line.clone();
+            let (line, is_new) = (reserved.line.clone(), reserved.is_new);
             let (reply, answer) = oneshot::channel();
             let (id, request) = (attempt.id, request.clone());
             let told = {
@@ -225,6 +231,10 @@ impl<D: Driver> Sessions<D> {
             drop(turn);
             match told {
                 Told::Answer(Ok(granted)) => return Ok(grant(&line, granted)),
+                // As in an attempt that doesn't wait: it may have been broken before.
+                Told::Answer(Err(_)) if line.is_over() && !is_new => {
+                    self.0.places().remove(&id);
+                }
                 Told::Answer(Err(error)) => {
                     self.0.places().remove(&id);
                     return Err(error);
@@ -333,7 +343,7 @@ impl<D: Driver> Sessions<D> {
         let usable = || self.0.lines().iter().find(|line| !line.state().is_reserved()).cloned();
         match usable() {
             Some(line) => Ok(line),
-            None => self.0.open(usable, false).await,
+            None => self.0.open(usable, false).await.map(|opened| opened.line),
         }
     }
 
@@ -354,10 +364,17 @@ fn grant<S: Session>(line: &Arc<Line<S>>, granted: Granted<S::Cookie>) -> Grant 
     grant
 }
 
+/// A session, and whether it was opened just now: then it was not broken before.
+struct Opened<S: Session> {
+    line: Arc<Line<S>>,
+    is_new: bool,
+}
+
 /// A session that is kept for a wait.
 struct Reserved<'a, D: Driver> {
     shared: &'a Shared<D>,
     line: Arc<Line<D::Session>>,
+    is_new: bool,
     mine: bool,
 }
 
@@ -423,10 +440,10 @@ impl<D: Driver> Shared<D> {
         self: &Arc<Self>,
         found: impl Fn() -> Option<Arc<Line<D::Session>>>,
         reserved: bool,
-    ) -> Result<Arc<Line<D::Session>>> {
+    ) -> Result<Opened<D::Session>> {
         let turn = self.opening.turn().await;
         if let Some(line) = found() {
-            return Ok(line);
+            return Ok(Opened { line, is_new: false });
         }
         if let Some(error) = turn.failed_meanwhile() {
             return Err(error);
@@ -434,11 +451,16 @@ impl<D: Driver> Shared<D> {
         if self.closed.load(Ordering::Acquire) {
             return Err(self.closed_error());
         }
-        if self.lines().len() >= self.options.max_sessions {
+        if self.count() >= self.options.max_sessions {
             return Err(self.full());
         }
         let session = self.driver.connect().await.inspect_err(|error| turn.failed(error))?;
-        self.add(session, reserved)
+        self.add(session, reserved).map(|line| Opened { line, is_new: true })
+    }
+
+    /// How many sessions there are that have not ended.
+    fn count(&self) -> usize {
+        self.lines().iter().filter(|line| !line.is_over()).count()
     }
 
     fn full(&self) -> Error {
@@ -479,12 +501,12 @@ impl<D: Driver> Shared<D> {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
             let opened = match free() {
-                Some(line) => Ok(line),
+                Some(line) => Ok(Opened { line, is_new: false }),
                 None => self.open(free, true).await,
             };
             match opened {
-                Ok(line) => return Ok(Reserved { shared: self, line, mine: true }),
-                Err(error) if self.lines().len() < self.options.max_sessions => return Err(error),
+                Ok(Opened { line, is_new }) => return Ok(Reserved { shared: self, line, is_new, mine: true }),
+                Err(error) if self.count() < self.options.max_sessions => return Err(error),
                 // Most of them have something to do only for a moment.
                 Err(error) => tokio::select! {
                     () = freed => {}

@@ -145,6 +145,7 @@ impl<D: Driver> Task<D> {
                 let answer = match state.run(self.session.try_lock(&request, &held)).await {
                     Step::Answered(answer) => answer,
                     Step::Over(over) => {
+                        self.line.state().close();
                         let _ = reply.send(Err(ended()));
                         return Some(over);
                     }
@@ -152,6 +153,7 @@ impl<D: Driver> Task<D> {
                 if let Ok(Attempted::Granted(granted)) = &answer {
                     self.line.state().add(id, request, granted.cookie.clone());
                 }
+                self.close_if_broken();
                 // Whoever dropped the attempt abandons it.
                 let _ = reply.send(answer);
                 None
@@ -207,6 +209,13 @@ impl<D: Driver> Task<D> {
         }
     }
 
+    /// Whoever is told of a failure next must see that it is the session's.
+    fn close_if_broken(&self) {
+        if !self.session.is_usable() {
+            self.line.state().close();
+        }
+    }
+
     /// Waits on the server for as long as somebody wants it.
     async fn wait(
         &mut self,
@@ -244,10 +253,12 @@ impl<D: Driver> Task<D> {
                         until = state.clock.now().after(state.limit);
                     }
                     () = &mut state.closed => {
+                        self.line.state().close();
                         let _ = reply.send(Err(ended()));
                         return Some(Over::Closed);
                     }
                     () = late => {
+                        self.line.state().close();
                         let _ = reply.send(Err(ended()));
                         return Some(Over::Unknown);
                     }
@@ -255,6 +266,7 @@ impl<D: Driver> Task<D> {
             }
         };
         state.heard = state.clock.now();
+        self.close_if_broken();
         match answer {
             Ok(Some(granted)) => {
                 self.line.state().add(id, request, granted.cookie.clone());
