@@ -197,6 +197,12 @@ impl<D: Driver> Sessions<D> {
     ///
     /// Whatever ends the wait before the lock was had.
     pub async fn enqueue(&self, attempt: &Attempt, request: &<D::Session as Session>::Request) -> Result<Grant> {
+        // Of many who come at once the first opens a session, and what is free is had there: else each would open one to wait in.
+        if self.0.driver.shares_sessions()
+            && let Some(ready) = self.ready()
+        {
+            ready.await?;
+        }
         // A session with holds can be asked, but not wait.
         if let Some(line) = self.0.choose(request, &[])
             && let Told::Answer(Ok(Attempted::Granted(granted))) = self.try_on(&line, attempt, request).await
