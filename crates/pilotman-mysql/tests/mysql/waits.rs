@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use pilotman_core::ErrorKind;
+use pilotman_core::{ErrorKind, Locks};
+use pilotman_mysql::MySqlBackend;
 
-use crate::common::{Person, locks, mariadb, mysql, soon, unique, until};
+use crate::common::{Person, locks, mariadb, mysql, options, soon, unique, until};
 
 #[tokio::test]
 async fn milliseconds_count() {
@@ -118,4 +119,24 @@ async fn a_process_that_dies_while_it_waits_is_passed_over() {
     }
     guard.release().await.unwrap();
     until("it is free", || async { locks.mutex(&name).try_acquire().await.unwrap().is_some() }).await;
+}
+
+#[tokio::test]
+async fn many_locks_at_once_take_few_sessions() {
+    let (_server, port) = mariadb();
+    let backend = std::sync::Arc::new(MySqlBackend::new(options(port)).unwrap());
+    let locks = Locks::builder_shared(backend.clone()).build();
+    let base = unique("many");
+    for round in 0..5 {
+        let waits = (0..100).map(|number| {
+            let mutex = locks.mutex(format!("{base}-{round}-{number}"));
+            tokio::spawn(async move { mutex.acquire().await.unwrap() })
+        });
+        let waits: Vec<_> = waits.collect();
+        let mut guards = Vec::new();
+        for wait in waits {
+            guards.push(soon("it is free", wait).await.unwrap());
+        }
+        assert_eq!(backend.open_sessions(), 1, "in round {round}");
+    }
 }
