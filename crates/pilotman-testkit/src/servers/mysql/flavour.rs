@@ -56,14 +56,15 @@ impl Programs {
         };
         let mut option = OsString::from("--datadir=");
         option.push(data);
-        process::output(command.arg(option)).map(drop)
+        process::output(command.arg(option).env("TMPDIR", directory)).map(drop)
     }
 
     /// The server itself, with nothing said yet about what it serves.
     pub(super) fn server(&self, directory: &Path) -> io::Result<Command> {
         let mut command = Command::new(&self.server);
         user::give_up_rights(&mut command, directory);
-        command.arg("--no-defaults");
+        // One that starts removes what it takes for left-overs of temporary tables: those of others, where they share a directory.
+        command.arg("--no-defaults").env("TMPDIR", directory);
         if self.flavour == Flavour::MySql {
             let root = root_of(&self.server)?;
             for (option, path) in [

@@ -1,0 +1,85 @@
+//! Connections that end statements and sessions of others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use pilotman_core::clock::Sleep;
+use pilotman_core::{Error, Result};
+
+use crate::calm::calmly;
+use crate::connect::{Connector, Identity};
+use crate::failure;
+use crate::options::Host;
+use crate::statements::text;
+
+/// Ending a statement or a session may take this long.
+const CONTROL: Duration = Duration::from_secs(2);
+/// A session that could not be ended is tried to be ended so often.
+const TRIES: u32 = 5;
+
+/// See the [module](self).
+pub(crate) struct Control {
+    connector: Arc<Connector>,
+    conn: Conn,
+}
+
+impl Control {
+    /// Connects to the server of this host.
+    pub(crate) async fn open(connector: &Arc<Connector>, host: &Host) -> Result<Self> {
+        let limit = connector.mysql.connect_timeout;
+        let late = || Error::unavailable(format!("{host} took no second connection within {limit:?}"));
+        let conn = connector.within(limit, connector.log_in(host), late).await?;
+        Ok(Self { connector: connector.clone(), conn })
+    }
+
+    /// Ends the statement that this session runs. When this has succeeded, the server has told the session so: not later.
+    pub(crate) async fn end_statement(self, identity: &Identity) -> Result<()> {
+        let gone = || Err(Error::unavailable("the session is not there: another server may have answered to its name"));
+        self.kill("QUERY", identity).await?.then_some(()).map_or_else(gone, Ok)
+    }
+
+    /// Ends a session, if it is still there.
+    async fn end_session(self, identity: &Identity) -> Result<()> {
+        self.kill("CONNECTION", identity).await.map(drop)
+    }
+
+    /// Whether the session was there to be told.
+    async fn kill(mut self, what: &str, identity: &Identity) -> Result<bool> {
+        let connector = self.connector.clone();
+        let late = || Error::unavailable(format!("the server did not act on KILL {what} within {CONTROL:?}"));
+        let id = identity.id;
+        let work = async {
+            let sql = format!("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID={id}");
+            let row: Option<Row> = calmly(self.conn.query_first(sql)).await.map_err(failure::of_statement)?;
+            // Numbers come again: on a server that was restarted since, or on another one of the same name.
+            if row.is_none_or(|row| text(&row, 0).as_ref() != Some(&identity.client)) {
+                return Ok(false);
+            }
+            calmly(self.conn.query_drop(format!("KILL {what} {id}"))).await.map_err(failure::of_statement)?;
+            Ok(true)
+        };
+        connector.within(CONTROL, work, late).await
+    }
+}
+
+/// Has the server end its side of a session, of which nothing is known any more.
+pub(crate) async fn end_session(connector: Arc<Connector>, host: Host, identity: Identity) {
+    let mut pause = Duration::from_millis(250);
+    for _ in 0..TRIES {
+        let ended = async { Control::open(&connector, &host).await?.end_session(&identity).await };
+        match ended.await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "a session could not be ended"),
+        }
+        let Ok(environment) = connector.environment() else { return };
+        Sleep::new(environment.clock.clone(), pause).await;
+        pause *= 2;
+    }
+    tracing::warn!(
+        lock.backend = "mysql",
+        connection = identity.id,
+        "the server could not be told to end a session; it does so when it notices that the connection is gone"
+    );
+}
