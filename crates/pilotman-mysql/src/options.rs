@@ -143,9 +143,6 @@ impl MySql {
         if hosts.is_empty() {
             return Err(Error::misconfigured("no MySQL host is given"));
         }
-        let mut sessions = SessionOptions::default();
-        // The end of a connection is not seen on its socket.
-        sessions.heartbeat = Duration::from_secs(2);
         Ok(Self {
             hosts,
             user: None,
@@ -161,8 +158,16 @@ impl MySql {
             names: NameRule::default(),
             prefix: String::new(),
             token_table: "pilotman_fencing_token".to_owned(),
-            sessions,
+            sessions: Self::default_sessions(),
         })
+    }
+
+    /// How sessions are kept unless [`Self::sessions`] says otherwise: as elsewhere, with a heartbeat of 2 s, since the end of a
+    /// connection is not seen on its socket.
+    pub fn default_sessions() -> SessionOptions {
+        let mut sessions = SessionOptions::default();
+        sessions.heartbeat = Duration::from_secs(2);
+        sessions
     }
 
     /// The user. Default: the name of the operating system's user.

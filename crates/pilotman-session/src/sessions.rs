@@ -132,15 +132,11 @@ impl<D: Driver> Sessions<D> {
     pub async fn try_acquire(&self, attempt: &Attempt, request: &<D::Session as Session>::Request) -> Result<Outcome> {
         let clock = self.0.environment()?.clock.clone();
         let mut tried: Vec<Arc<Line<D::Session>>> = Vec::new();
-        let (mut silent, mut opened) = (0, 0);
+        // All that there were may be broken, but not all that are opened then.
+        let (mut silent, most) = (0, self.0.options.max_sessions + 2);
         loop {
             let Some(line) = self.0.choose(request, &tried) else {
                 let (wanted, known) = (request.clone(), tried.clone());
-                // What was opened just now and is broken all the same would be broken again.
-                if opened > 2 {
-                    return Err(Error::unavailable("new sessions end before they can be used"));
-                }
-                opened += 1;
                 self.0.open(move |shared| shared.choose(&wanted, &known).map(drop)).await?;
                 continue;
             };
@@ -150,7 +146,7 @@ impl<D: Driver> Sessions<D> {
                 Told::Answer(Ok(Attempted::Contended)) => return Ok(Outcome::Contended { retry_after: None }),
                 // A session that was broken before is nothing to the caller, who gets another one. Those that don't answer at
                 // all are not waited for one after the other.
-                Told::Answer(Err(_)) | Told::Gone if line.is_over() && silent < 2 => {
+                Told::Answer(Err(_)) | Told::Gone if line.is_over() && silent < 2 && tried.len() < most => {
                     silent += u32::from(clock.now() >= begun.after(self.0.options.heartbeat));
                 }
                 Told::Answer(Err(error)) => return Err(error),

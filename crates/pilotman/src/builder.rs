@@ -88,6 +88,14 @@ impl Builder {
         self
     }
 
+    /// Uses locks on MySQL or MariaDB.
+    #[cfg(feature = "mysql")]
+    pub fn use_mysql(mut self, mysql: pilotman_mysql::MySql) -> Self {
+        let backend = pilotman_mysql::MySqlBackend::new(mysql);
+        self.backends.push(backend.map(|backend| Arc::new(backend) as _));
+        self
+    }
+
     /// Uses locks on PostgreSQL.
     #[cfg(feature = "postgres")]
     pub fn use_postgres(mut self, postgres: pilotman_postgres::Postgres) -> Self {

@@ -9,6 +9,8 @@ pub use pilotman_core::{
 
 #[cfg(feature = "file")]
 pub use pilotman_file as file;
+#[cfg(feature = "mysql")]
+pub use pilotman_mysql as mysql;
 #[cfg(feature = "postgres")]
 pub use pilotman_postgres as postgres;
 #[cfg(feature = "redis")]
@@ -26,7 +28,7 @@ mod locks;
 mod percent;
 mod query;
 mod scheme;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
 mod secret;
 
 pub use backends::{BackendInfo, backends};

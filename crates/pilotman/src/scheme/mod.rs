@@ -11,12 +11,16 @@ use crate::address::Address;
 pub(crate) mod file;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 #[cfg(feature = "redis")]
 pub(crate) mod redlock;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod sessions;
 
 /// Makes a backend of an address.
 pub(crate) type Open = fn(&mut Address) -> Result<Arc<dyn Backend>>;
@@ -55,6 +59,17 @@ pub(crate) const ALL: &[Scheme] = &[
         #[cfg(feature = "memory")]
         open: Some(memory::open),
         #[cfg(not(feature = "memory"))]
+        open: None,
+    },
+    Scheme {
+        kind: "mysql",
+        schemes: &["mysql", "mariadb"],
+        example: "mysql://app@127.0.0.1/shop",
+        feature: "mysql",
+        several_hosts: true,
+        #[cfg(feature = "mysql")]
+        open: Some(mysql::open),
+        #[cfg(not(feature = "mysql"))]
         open: None,
     },
     Scheme {

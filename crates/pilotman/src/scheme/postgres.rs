@@ -61,7 +61,7 @@ fn read(address: &mut Address) -> Result<Postgres> {
     }
     postgres = tls(postgres, query)?;
     postgres = scope(postgres, query)?;
-    Ok(postgres.sessions(sessions(query)?))
+    Ok(postgres.sessions(super::sessions::read(query, SessionOptions::default())?))
 }
 
 fn tls(mut postgres: Postgres, query: &mut Query) -> Result<Postgres> {
@@ -106,20 +106,6 @@ fn scope(postgres: Postgres, query: &mut Query) -> Result<Postgres> {
                 .with_advice("for a pooler that gives transactions to servers, use scope=transaction"))
         }
     }
-}
-
-fn sessions(query: &mut Query) -> Result<SessionOptions> {
-    let mut options = SessionOptions::default();
-    if let Some(most) = query.take_number("max-sessions")? {
-        options.max_sessions = most as usize;
-    }
-    if let Some(most) = query.take_number("max-waiting")? {
-        options.max_waiting = most as usize;
-    }
-    if let Some(pause) = query.take_duration("heartbeat")? {
-        options.heartbeat = pause;
-    }
-    Ok(options)
 }
 
 #[cfg(test)]
