@@ -219,6 +219,7 @@ impl<D: Driver> Sessions<D> {
         {
             return Ok(grant(&line, granted));
         }
+        let mut broken = 0;
         loop {
             let _turn = match self.turn(attempt, request).await? {
                 Turn::Wait(turn) => turn,
@@ -250,6 +251,11 @@ impl<D: Driver> Sessions<D> {
                 .await;
             match told {
                 Told::Answer(Ok(granted)) => return Ok(grant(&line, granted)),
+                // As in an attempt that doesn't wait: it may have been broken before, and another one goes on waiting.
+                Told::Answer(Err(_)) if line.is_over() && broken < self.0.options.max_sessions + 2 => {
+                    self.0.places().remove(&id);
+                    broken += 1;
+                }
                 Told::Answer(Err(error)) => {
                     self.0.places().remove(&id);
                     return Err(error);

@@ -313,10 +313,12 @@ impl<D: Driver> Task<D> {
                         until = until.min(state.clock.now().after(state.limit));
                     }
                     () = &mut state.closed => {
+                        self.mourner.line.state().close();
                         let _ = reply.send(Err(ended()));
                         return Some(Over::Closed);
                     }
                     () = late => {
+                        self.mourner.line.state().close();
                         let _ = reply.send(Err(ended()));
                         return Some(Over::Unknown);
                     }
@@ -337,6 +339,10 @@ impl<D: Driver> Task<D> {
                 let _ = reply.send(Err(ended()));
             }
             Err(error) => {
+                if !self.session.is_usable() {
+                    // Before whoever asked looks whether it has.
+                    self.mourner.line.state().close();
+                }
                 let _ = reply.send(Err(error));
             }
         }

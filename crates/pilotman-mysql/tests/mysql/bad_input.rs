@@ -195,9 +195,15 @@ async fn more_holds_than_sessions() {
     // To wait, a session must have no holds, and there is but one.
     let other = locks_of(options(port));
     let taken = other.mutex(unique("taken")).acquire().await.unwrap();
-    let error = locks.mutex(taken.name()).acquire().await.unwrap_err();
-    says(&error, ErrorKind::Unavailable, "all 1 sessions are in use");
+    let error = locks.mutex(taken.name()).acquire_timeout(Duration::from_millis(500)).await.unwrap_err();
+    says(&error, ErrorKind::TimedOut, "held");
     assert!(guards.iter().all(|guard| guard.ensure_held().is_ok()));
+    // It is tried now and then until it is free.
+    let mutex = locks.mutex(taken.name());
+    let waiting = tokio::spawn(async move { mutex.acquire().await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    taken.release().await.unwrap();
+    soon("it is had", waiting).await.unwrap().unwrap().release().await.unwrap();
 }
 
 /// Passes bytes on in both directions, and gives the session another number in the server's first message, as a proxy does that has
