@@ -118,7 +118,7 @@ impl Backend for PostgresBackend {
     }
 
     fn physical_name(&self, target: &Target) -> Result<String> {
-        self.key(target).map(|key| key.to_string())
+        self.key(target).map(PostgresKey::decimal)
     }
 
     fn check(&self) -> BoxFuture<'_, Result<()>> {

@@ -137,7 +137,7 @@ pub(crate) async fn list(session: &mut PostgresSession) -> Result<Vec<Inspection
     let of = |(key, found): (PostgresKey, Vec<Found>)| {
         let mut inspection = Inspection::default();
         inspection.name = key.short_name();
-        inspection.physical = key.to_string();
+        inspection.physical = key.decimal();
         let unknown = |found: &Found| {
             let mut holder = holder(found);
             holder.primitive = None;

@@ -97,6 +97,14 @@ impl PostgresKey {
         }
     }
 
+    /// As PostgreSQL's functions take it: `K`, or `A,B`.
+    pub fn decimal(self) -> String {
+        match self {
+            Self::Big(key) => key.to_string(),
+            Self::Pair(first, second) => format!("{first},{second}"),
+        }
+    }
+
     /// The short ASCII name that this is the key of, if it is one's.
     pub(crate) fn short_name(self) -> Option<String> {
         let Self::Pair(first, second) = self else { return None };

@@ -126,9 +126,12 @@ fn lose(hold: &LoseHold<'_>) -> bool {
 }
 
 fn numbers(physical: &str) -> Option<(u32, u32)> {
-    let digits: String = physical.chars().filter(|c| *c != ',').collect();
-    let number = |text| u32::from_str_radix(text, 16).ok();
-    Some((number(digits.get(..8)?)?, number(digits.get(8..)?)?))
+    if let Some((first, second)) = physical.split_once(',') {
+        let number = |text: &str| text.parse().ok().map(i32::cast_unsigned);
+        return Some((number(first)?, number(second)?));
+    }
+    let key = physical.parse::<i64>().ok()?.cast_unsigned();
+    Some(((key >> 32) as u32, key as u32))
 }
 
 /// Nothing is locked in the run's database any more.
