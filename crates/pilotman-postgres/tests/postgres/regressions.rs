@@ -178,12 +178,16 @@ async fn a_session_given_up_closes_its_connection() {
     let port = value(&admin, &format!("select client_port from pg_stat_activity where pid={holder}")).await.unwrap();
     let _stopped = Stopped::new(holder);
     within("it is told", LONG, guard.lost()).await;
-    let port = format!("{:04X}", port.parse::<u16>().unwrap());
-    // Local addresses in the table end with the port in hexadecimal digits; 01 is a connection that is open.
+    // In the kernel's table, addresses end with the port in hexadecimal digits; 01 is a connection that is open. Another
+    // connection may have the same local port, to another server.
+    let hexadecimal = |port: u16| format!(":{port:04X}");
+    let (ours, theirs) = (hexadecimal(port.parse().unwrap()), hexadecimal(server.port()));
     let is_open = || {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
         let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        table.lines().map(fields).any(|row| row.len() > 3 && row[1].ends_with(&format!(":{port}")) && row[3] == "01")
+        let is_it =
+            |row: Vec<String>| row.len() > 3 && row[1].ends_with(&ours) && row[2].ends_with(&theirs) && row[3] == "01";
+        table.lines().map(fields).any(is_it)
     };
     eventually("it is closed", || async { !is_open() }).await;
 }
