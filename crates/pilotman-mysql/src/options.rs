@@ -158,16 +158,8 @@ impl MySql {
             names: NameRule::default(),
             prefix: String::new(),
             token_table: "pilotman_fencing_token".to_owned(),
-            sessions: Self::default_sessions(),
+            sessions: SessionOptions::default(),
         })
-    }
-
-    /// How sessions are kept unless [`Self::sessions`] says otherwise: as elsewhere, with a heartbeat of 2 s, since the end of a
-    /// connection is not seen on its socket.
-    pub fn default_sessions() -> SessionOptions {
-        let mut sessions = SessionOptions::default();
-        sessions.heartbeat = Duration::from_secs(2);
-        sessions
     }
 
     /// The user. Default: the name of the operating system's user.
@@ -265,8 +257,8 @@ impl MySql {
         }
     }
 
-    /// How many sessions there are, and how they are kept. The heartbeat of this backend is 2 s by default: within twice that a
-    /// loss is told.
+    /// How many sessions there are, and how they are kept. A session with holds is asked four times a second whether it is there,
+    /// whatever the heartbeat: the driver keeps its socket to itself.
     pub fn sessions(mut self, options: SessionOptions) -> Self {
         self.sessions = options;
         self

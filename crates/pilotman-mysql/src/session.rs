@@ -3,6 +3,7 @@
 use std::future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
@@ -20,6 +21,8 @@ use crate::{failure, tokens};
 
 /// So many locks are released by one statement.
 const RELEASED_AT_ONCE: usize = 200;
+/// A session that was killed is told within a second, with time to spare on a busy machine.
+const SILENCE: Duration = Duration::from_millis(250);
 
 /// See the [module](self).
 pub(crate) struct MySqlSession {
@@ -239,8 +242,12 @@ impl Session for MySqlSession {
     }
 
     fn closed(&self) -> BoxFuture<'static, ()> {
-        // The driver keeps its socket to itself; the heartbeat notices.
+        // The driver keeps its socket to itself.
         Box::pin(future::pending())
+    }
+
+    fn longest_silence(&self) -> Option<Duration> {
+        Some(SILENCE)
     }
 
     fn end_remotely(&self) -> BoxFuture<'static, ()> {

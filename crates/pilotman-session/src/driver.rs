@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
+use std::time::Duration;
 
 use pilotman_core::Result;
 use pilotman_core::backend::BoxFuture;
@@ -155,6 +156,12 @@ pub trait Session: Send + 'static {
 
     /// Completes when the connection has ended. A driver that can't watch its socket returns a future that never does.
     fn closed(&self) -> BoxFuture<'static, ()>;
+
+    /// A session with holds that has been silent for this long is asked whether it is there, where that is sooner than half a
+    /// heartbeat. For drivers that can't watch their socket: to them, an answer is how they hear of its end.
+    fn longest_silence(&self) -> Option<Duration> {
+        None
+    }
 
     /// Asks the server, over another connection, to end its side of this session. It is called when the session was given up
     /// with a statement under way; it bounds its time itself, and reports its own failures.

@@ -15,7 +15,8 @@ pub struct SessionOptions {
     pub idle: Duration,
     /// So many sessions that hold nothing are kept however long they are idle. Default: 1.
     pub warm: usize,
-    /// A session with holds that has been silent for this long is asked whether it is there, and has as long again to answer.
+    /// How long a server may take to answer, whatever it is asked, before its session is given up. A session with holds that has
+    /// been silent for half of it is asked whether it is there: so a server that hangs is told as a loss within 1.5 heartbeats.
     /// Default: 5 s.
     pub heartbeat: Duration,
 }

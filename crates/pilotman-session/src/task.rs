@@ -150,7 +150,11 @@ impl<D: Driver> Task<D> {
     /// The next command, or nothing after the session was looked after.
     async fn next(&mut self, state: &mut State) -> Result<Option<Command<D::Session>>, Over> {
         let has_holds = self.mourner.line.state().has_holds();
-        let pause = if has_holds { self.heartbeat } else { self.idle.max(SHORTEST_IDLE) };
+        let pause = match has_holds {
+            // Asked after half of it, and with a whole one to answer, a loss is told within two whatever comes in between.
+            true => (self.heartbeat / 2).min(self.session.longest_silence().unwrap_or(Duration::MAX)),
+            false => self.idle.max(SHORTEST_IDLE),
+        };
         let timer = Sleep::until(state.clock.clone(), state.heard.after(pause));
         tokio::select! {
             biased;

@@ -6,6 +6,7 @@
 //! - [`proxy`]: a TCP connection that loses, delays and cuts what a test wants.
 //! - [`certificates`]: a certificate authority of a test's own.
 //! - [`net`]: free loopback ports.
+//! - [`timing`]: bounds on times that a busy machine keeps.
 //!
 //! Everything here blocks the calling thread: it is for tests, benchmarks and `cargo xtask`, never for a library.
 
@@ -17,6 +18,7 @@ pub mod net;
 pub mod process;
 pub mod proxy;
 pub mod servers;
+pub mod timing;
 #[cfg(unix)]
 mod tree;
 #[cfg(unix)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pilotman_core::{LossReason, Release};
 use pilotman_mysql::{SessionOptions, TlsMode};
-use pilotman_testkit::servers::mysql::{Flavour, MySql as Server};
+use pilotman_testkit::servers::mysql::{Flavour, LOCKER, MySql as Server};
 
 use crate::common::{Person, locks, locks_of, mariadb, mysql, options, soon, unique, until};
 
@@ -37,13 +37,17 @@ async fn connection_does_not_leak() {
 #[tokio::test]
 async fn keepalive_protects_from_idle_session_killer() {
     let server = Server::start(Flavour::MariaDb, &["--wait-timeout=1", "--interactive-timeout=1"]).unwrap();
-    let mut sessions = SessionOptions::default();
-    // Longer than the server's patience: what protects is what the session asks for, not only the heartbeat.
-    sessions.heartbeat = Duration::from_secs(20);
-    let locks = locks_of(options(server.port()).sessions(sessions));
-    let guard = locks.mutex("m").acquire().await.unwrap();
+    let locks = locks_of(options(server.port()));
+    // A session without holds is not asked anything: it lives by what it has set.
+    let sql = format!("SELECT GROUP_CONCAT(ID) FROM information_schema.PROCESSLIST WHERE USER='{LOCKER}'");
+    locks.check().await.unwrap();
+    let session = server.sql(&sql).unwrap();
     tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(server.sql(&sql).unwrap(), session);
+    let guard = locks.mutex("m").acquire().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(guard.release().await.unwrap(), Release::Released);
+    assert_eq!(server.sql(&sql).unwrap(), session);
 }
 
 /// `TestIdleSessionKiller`: that the server does end others is what the test above stands on.

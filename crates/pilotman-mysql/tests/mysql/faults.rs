@@ -10,19 +10,16 @@ use pilotman_testkit::servers::mysql::{Flavour, MySql as Server};
 use crate::common::{Person, locks, locks_of, mariadb, mysql, options, soon, unique};
 
 #[tokio::test]
-async fn a_killed_session_is_told_within_two_heartbeats() {
+async fn all_holds_of_a_killed_session_are_told() {
     for (_server, port) in [mariadb(), mysql()] {
         let (locks, name) = (locks(port), unique("killed"));
         let (one, two) = (locks.mutex(&name), locks.mutex(format!("{name}-2")));
         let (one, two) = (one.acquire().await.unwrap(), two.acquire().await.unwrap());
         Person::admin(port).await.kill_holder(&name).await;
-        let start = Instant::now();
         for guard in [&one, &two] {
             assert_eq!(soon("the loss is told", guard.lost()).await, LossReason::SessionEnded);
             assert_eq!(guard.state(), HoldState::Lost);
         }
-        // Generous, for a busy machine: two heartbeats of 2 s are promised.
-        assert!(start.elapsed() < Duration::from_secs(10), "told after {:?}", start.elapsed());
         assert!(matches!(one.release().await.unwrap(), Release::AlreadyLost(_)));
         soon("others go on", locks.mutex(&name).acquire()).await.unwrap().release().await.unwrap();
     }

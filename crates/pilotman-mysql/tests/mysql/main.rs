@@ -4,7 +4,9 @@
 mod bad_input;
 mod common;
 mod dotnet;
+mod dropped;
 mod faults;
+mod loss;
 mod names;
 mod prototypes;
 mod tokens;

@@ -5,6 +5,8 @@ mod bad_input;
 mod borrowed;
 mod common;
 mod dotnet;
+mod dropped;
 mod faults;
+mod loss;
 mod regressions;
 mod sessions;

@@ -70,7 +70,7 @@ fn read(address: &mut Address) -> Result<MySql> {
         }
     }
     mysql = tls(mysql, query)?;
-    let sessions = super::sessions::read(query, MySql::default_sessions())?;
+    let sessions = super::sessions::read(query)?;
     Ok(mysql.sessions(sessions))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pilotman_core::backend::Backend;
 use pilotman_core::{Error, Result};
-use pilotman_postgres::{Postgres, PostgresBackend, Scope, SessionOptions, TlsMode};
+use pilotman_postgres::{Postgres, PostgresBackend, Scope, TlsMode};
 
 use crate::address::Address;
 use crate::query::Query;
@@ -61,7 +61,7 @@ fn read(address: &mut Address) -> Result<Postgres> {
     }
     postgres = tls(postgres, query)?;
     postgres = scope(postgres, query)?;
-    Ok(postgres.sessions(super::sessions::read(query, SessionOptions::default())?))
+    Ok(postgres.sessions(super::sessions::read(query)?))
 }
 
 fn tls(mut postgres: Postgres, query: &mut Query) -> Result<Postgres> {
@@ -110,6 +110,8 @@ fn scope(postgres: Postgres, query: &mut Query) -> Result<Postgres> {
 
 #[cfg(test)]
 mod tests {
+    use pilotman_postgres::SessionOptions;
+
     use super::*;
 
     fn shown(text: &str) -> Result<String> {

@@ -5,8 +5,9 @@ use pilotman_session::SessionOptions;
 
 use crate::query::Query;
 
-/// How many sessions there are, and how they are kept; beginning with these options.
-pub(super) fn read(query: &mut Query, mut options: SessionOptions) -> Result<SessionOptions> {
+/// How many sessions there are, and how they are kept.
+pub(super) fn read(query: &mut Query) -> Result<SessionOptions> {
+    let mut options = SessionOptions::default();
     if let Some(most) = query.take_number("max-sessions")? {
         options.max_sessions = most as usize;
     }
