@@ -4,7 +4,11 @@
 
 use std::time::Duration;
 
+pub mod contend;
 pub mod history;
+mod sides;
+
+pub use sides::{Sides, micros};
 
 /// Why a measuring program stopped.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -19,8 +23,21 @@ pub fn figure(name: &str, value: f64, unit: &str) {
 /// # Errors
 ///
 /// When it had been lost: then the figures mean nothing.
-pub fn give_back(guard: pilotman::blocking::Guard) -> Result<(), Failure> {
-    match guard.release()? {
+pub fn give_back_blocking(guard: pilotman::blocking::Guard) -> Result<(), Failure> {
+    returned(guard.release()?)
+}
+
+/// Gives a lock back, which must have been held to this moment.
+///
+/// # Errors
+///
+/// When it had been lost: then the figures mean nothing.
+pub async fn give_back(guard: pilotman::Guard) -> Result<(), Failure> {
+    returned(guard.release().await?)
+}
+
+fn returned(release: pilotman::Release) -> Result<(), Failure> {
+    match release {
         pilotman::Release::Released => Ok(()),
         pilotman::Release::AlreadyLost(reason) => Err(format!("the lock was lost: {reason:?}").into()),
     }

@@ -45,7 +45,7 @@ fn held() -> Result<(), pilotman_bench::Failure> {
 
     let locks = Locks::connect("memory://")?;
     let names: Vec<String> = (0..COUNT).map(|number| format!("invoice:{number}")).collect();
-    pilotman_bench::give_back(locks.mutex("first").acquire()?)?;
+    pilotman_bench::give_back_blocking(locks.mutex("first").acquire()?)?;
 
     let before = IN_USE.load(Ordering::Relaxed);
     let guards: Vec<Guard> = names.iter().map(|name| locks.mutex(name).acquire()).collect::<Result<_, _>>()?;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::Instant;
 
 use pilotman::blocking::{Locks, Mutex};
-use pilotman_bench::{Failure, figure, give_back, median};
+use pilotman_bench::{Failure, figure, give_back_blocking, median};
 use rustix::fs::{FlockOperation, flock};
 
 const ROUNDS: usize = 2001;
@@ -53,7 +53,7 @@ fn bare(file: &File) -> Result<f64, Failure> {
 fn ours(mutex: &Mutex) -> Result<f64, Failure> {
     let start = Instant::now();
     for _ in 0..PAIRS {
-        give_back(mutex.acquire()?)?;
+        give_back_blocking(mutex.acquire()?)?;
     }
     Ok(each(start))
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use pilotman::blocking::{Locks, Mutex};
-use pilotman_bench::{Failure, figure, give_back, machine_time, milliseconds, quantile};
+use pilotman_bench::{Failure, figure, give_back_blocking, machine_time, milliseconds, quantile};
 
 const RELEASES: u64 = 151;
 const CRASHES: u64 = 51;
@@ -47,7 +47,7 @@ fn after_release(mutex: &Mutex, holder: &mut Holder, round: u64) -> Result<f64, 
     let guard = mutex.acquire()?;
     let acquired = machine_time();
     let released = Duration::from_nanos(holder.answer()?.parse()?);
-    give_back(guard)?;
+    give_back_blocking(guard)?;
     Ok(milliseconds(acquired.saturating_sub(released)))
 }
 
@@ -64,7 +64,7 @@ fn after_crash(mutex: &Mutex, url: &str, round: u64) -> Result<f64, Failure> {
     let guard = mutex.acquire()?;
     let acquired = machine_time();
     let killed = killer.join().map_err(|_| "the killing thread panicked")??;
-    give_back(guard)?;
+    give_back_blocking(guard)?;
     Ok(milliseconds(acquired.saturating_sub(killed)))
 }
 
@@ -125,7 +125,7 @@ pub(crate) fn hold(url: &str) -> Result<(), Failure> {
         };
         thread::sleep(Duration::from_micros(pause));
         let start = machine_time();
-        give_back(guard)?;
+        give_back_blocking(guard)?;
         println!("{}", start.as_nanos());
     }
     Ok(())

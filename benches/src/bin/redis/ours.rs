@@ -1,7 +1,7 @@
 //! Locks of our own on the server.
 
 use pilotman_bench::Failure;
-use pilotman_core::{Guard, Locks, Release};
+use pilotman_core::Locks;
 use pilotman_redis::{RedisBackend, RedisNode};
 
 /// Locks with a connection of their own.
@@ -10,12 +10,4 @@ pub(crate) async fn locks(ports: &[u16]) -> Result<Locks, Failure> {
     let locks = Locks::new(RedisBackend::new(RedisNode::endpoint(format!("127.0.0.1:{port}"))?)?);
     locks.check().await?;
     Ok(locks)
-}
-
-/// Gives a lock back, which must have been held to this moment.
-pub(crate) async fn give_back(guard: Guard) -> Result<(), Failure> {
-    match guard.release().await? {
-        Release::Released => Ok(()),
-        Release::AlreadyLost(reason) => Err(format!("the lock was lost: {reason:?}").into()),
-    }
 }

@@ -3,13 +3,12 @@
 use std::future::Future;
 use std::time::Instant;
 
-use pilotman_bench::{Failure, figure, median};
+use pilotman_bench::{Failure, Sides, figure, give_back, median, micros};
 use pilotman_core::{Locks, Mutex};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::ours::{self, give_back};
-use crate::{Bare, server};
+use crate::{Bare, ours, server};
 
 const ROUNDS: usize = 61;
 // Short, so that most rounds are not disturbed by other work on the machine.
@@ -68,28 +67,6 @@ async fn try_pair(mutex: &Mutex) -> Result<(), Failure> {
     give_back(mutex.try_acquire().await?.ok_or("the lock was not free")?).await
 }
 
-/// Our time for a pair beside that of the bare commands, round by round.
-#[derive(Default)]
-struct Sides {
-    ours: Vec<f64>,
-    ratios: Vec<f64>,
-    differences: Vec<f64>,
-}
-
-impl Sides {
-    fn add(&mut self, ours: f64, bare: f64) {
-        self.ours.push(ours);
-        self.ratios.push(ours / bare);
-        self.differences.push(ours - bare);
-    }
-
-    fn report(&self, what: &str) {
-        figure(what, median(&self.ratios), "×");
-        figure(&format!("{what}-over"), median(&self.differences), "µs");
-        figure(&format!("{what}-pilotman"), median(&self.ours), "µs");
-    }
-}
-
 async fn together(ports: Vec<u16>, end: &str) -> Result<(), Failure> {
     let locks = ours::locks(&ports).await?;
     let keys: Vec<String> = (0..TASKS).map(|task| format!("bare:{task}")).collect();
@@ -139,8 +116,4 @@ where
         left.push(ended??);
     }
     Ok((micros(start, PAIRS_OF_TASK) / left.len() as f64, left))
-}
-
-fn micros(start: Instant, pairs: u32) -> f64 {
-    start.elapsed().as_secs_f64() * 1e6 / f64::from(pairs)
 }

@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pilotman_bench::{Failure, figure, processor_time, thread_time};
+use pilotman_bench::{Failure, figure, give_back, processor_time, thread_time};
 use pilotman_core::{Guard, HoldState, Locks};
 use pilotman_testkit::servers::redis::Reply;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::ours::{self, give_back};
+use crate::ours;
 use crate::server::{self, Server};
 
 const LEASES: usize = 10_000;

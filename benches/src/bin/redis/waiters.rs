@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use pilotman_bench::contend::Worker;
 use pilotman_bench::history::Summary;
-use pilotman_bench::{Failure, figure, quantile};
+use pilotman_bench::{Failure, figure, give_back, quantile};
 use pilotman_core::Primitive;
 use tokio::runtime::Runtime;
 
 use crate::ours;
 use crate::server::Server;
-use crate::worker::{NAME, Side, Work, Worker};
+use crate::worker::{NAME, Side};
 
 const COUNTS: [usize; 4] = [2, 16, 128, 1000];
 const HAND_OFFS: usize = 2000;
@@ -28,14 +29,7 @@ fn chain(runtime: &Runtime, count: usize) -> Result<(), Failure> {
     let server = Server::start()?;
     let processes = if count == 2 { 2 } else { 4 };
     let rounds = (HAND_OFFS / count).max(2) + 1;
-    let work = Work {
-        side: Side::PilotmanEach,
-        ports: vec![server.port()],
-        tasks: count / processes,
-        hold: Duration::ZERO,
-        time: PATIENCE,
-        rounds,
-    };
+    let work = Side::PilotmanEach.work(vec![server.port()], count / processes, Duration::ZERO, PATIENCE, rounds);
     let mut workers: Vec<Worker> = (0..processes).map(|_| Worker::start(&work)).collect::<Result<_, _>>()?;
     let (locks, guard) = runtime.block_on(async {
         let locks = ours::locks(&[server.port()]).await?;
@@ -56,7 +50,7 @@ fn chain(runtime: &Runtime, count: usize) -> Result<(), Failure> {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        ours::give_back(guard).await?;
+        give_back(guard).await?;
         // The last look, and the release.
         Ok::<_, Failure>(asked + 2)
     })?;

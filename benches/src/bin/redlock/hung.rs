@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use pilotman_bench::{Failure, figure, milliseconds, quantile};
+use pilotman_bench::{Failure, figure, give_back, milliseconds, quantile};
 use pilotman_core::Mutex;
 use tokio::runtime::Runtime;
 
-use crate::ours::{self, give_back};
+use crate::ours;
 use crate::server::{self, Server};
 
 /// Both are measured in turns.

@@ -1,12 +1,15 @@
 //! The data fixtures of the .NET library, each under a name that says which it is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pilotman_core::{ErrorKind, Release};
+use pilotman_postgres::tokio_postgres::NoTls;
 use pilotman_postgres::{PostgresKey, Wait, lock_in, lock_on, unlock_on};
 use pilotman_testkit::servers::postgres::Postgres as Cluster;
 
-use crate::common::{LONG, Server, at, client, count, eventually, kill, locks, ms, sessions, unique, value, within};
+use crate::common::{
+    LONG, Server, at, client, count, eventually, kill, locked, locks, ms, sessions, unique, value, within,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn test_connection_does_not_leak() {
@@ -189,4 +192,85 @@ async fn test_lock_on_rolled_back_and_committed_transaction() {
         }
         locks.mutex(&name).try_acquire().await.unwrap().expect("it is free").release().await.unwrap();
     }
+}
+
+/// A transaction that is dropped is rolled back, and the lock with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_lock_on_disposed_transaction() {
+    let server = Server::get();
+    let (mut client, name) = (client(server.port()).await, unique("disposed"));
+    let (key, locks) = (PostgresKey::of_name(&name), locks(server.options("disposed")));
+    for _ in 0..2 {
+        let transaction = client.transaction().await.unwrap();
+        assert!(lock_in(&transaction, key, Wait::Forever).await.unwrap());
+        assert!(locks.mutex(&name).try_acquire().await.unwrap().is_none());
+        drop(transaction);
+        within("it is free", LONG, locks.mutex(&name).acquire()).await.unwrap().release().await.unwrap();
+    }
+}
+
+/// Also `PostgresBehaviorTest`: a savepoint lets a transaction go on after a wait that was cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_statement_timeout_after_a_cancellation() {
+    let server = Server::get();
+    let (mut mine, name) = (client(server.port()).await, unique("cancelled"));
+    let (key, locks, admin) = (PostgresKey::of_name(&name), locks(server.options("cancelled")), server.admin().await);
+    let guard = locks.mutex(&name).acquire().await.unwrap();
+    let cancel = mine.cancel_token();
+    let pid = value(&mine, "select pg_backend_pid()").await.unwrap();
+    let transaction = mine.transaction().await.unwrap();
+    transaction.batch_execute("set local lock_timeout='1010ms';set local statement_timeout='30s'").await.unwrap();
+    let wait = lock_in(&transaction, key, Wait::For(LONG));
+    let cancelled = async {
+        let sql = format!("select 1 from pg_locks where pid={pid} and not granted");
+        eventually("it waits", || async { value(&admin, &sql).await.is_some() }).await;
+        cancel.cancel_query(NoTls).await.unwrap();
+    };
+    let (waited, ()) = tokio::join!(wait, cancelled);
+    let error = waited.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    for (setting, expected) in [("lock_timeout", "1010ms"), ("statement_timeout", "30s")] {
+        let sql = format!("select current_setting('{setting}')");
+        assert_eq!(value(transaction.client(), &sql).await.as_deref(), Some(expected));
+    }
+    guard.release().await.unwrap();
+    assert!(lock_in(&transaction, key, Wait::No).await.unwrap(), "the transaction goes on");
+    transaction.commit().await.unwrap();
+}
+
+/// Who has all permits and wants one more waits for itself: until the time-out, or until it is cancelled.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_self_deadlock_waits_on_specified_time_and_respects_cancellation() {
+    let (server, name) = (Server::get(), unique("self"));
+    let (admin, locks) = (server.admin().await, locks(server.options(&name)));
+    let semaphore = locks.semaphore(&name, 2);
+    let permits = [semaphore.acquire().await.unwrap(), semaphore.acquire().await.unwrap()];
+    let start = Instant::now();
+    assert!(semaphore.try_acquire_for(ms(200)).await.unwrap().is_none());
+    assert!(start.elapsed() >= ms(200) && start.elapsed() < ms(5000), "{:?}", start.elapsed());
+    let waiting = tokio::spawn(async move { semaphore.acquire().await });
+    tokio::time::sleep(ms(200)).await;
+    assert!(!waiting.is_finished());
+    waiting.abort();
+    for permit in permits {
+        assert_eq!(permit.release().await.unwrap(), Release::Released);
+    }
+    eventually("nothing is left", || async { locked(&admin, &name).await == 0 }).await;
+}
+
+/// Connections that have all permits don't keep others from waiting for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn test_multiple_connections_cannot_trigger_self_deadlock() {
+    let (server, name) = (Server::get(), unique("several"));
+    let (one, other) = (locks(server.options("one")), locks(server.options("other")));
+    let permits =
+        [one.semaphore(&name, 2).acquire().await.unwrap(), other.semaphore(&name, 2).acquire().await.unwrap()];
+    let lock = one.semaphore(&name, 2);
+    let waiting = tokio::spawn(async move { lock.acquire().await });
+    tokio::time::sleep(ms(200)).await;
+    assert!(!waiting.is_finished());
+    let [kept, given] = permits;
+    given.release().await.unwrap();
+    within("it is had", LONG, waiting).await.unwrap().unwrap().release().await.unwrap();
+    kept.release().await.unwrap();
 }
