@@ -421,7 +421,8 @@ impl<D: Driver> Sessions<D> {
         }
     }
 
-    /// Does something else with a session: looking at who holds what, say. It must leave the session as it was.
+    /// Does something else with a session: looking at who holds what, say. It must leave the session as it was. One that was ended
+    /// while nobody used it is passed over.
     ///
     /// # Errors
     ///
@@ -433,29 +434,50 @@ impl<D: Driver> Sessions<D> {
     ///
     /// # Cost
     ///
-    /// What `visit` costs.
-    pub async fn visit<T: Send + 'static>(
-        &self,
-        visit: impl for<'a> FnOnce(&'a mut D::Session) -> BoxFuture<'a, Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        // A session without holds: what goes wrong here must cost none.
-        let line = match self.0.reserve().await {
-            Ok(reserved) => reserved.hand_over(),
+    /// A round trip, and what `visit` costs.
+    pub async fn visit<T, F>(&self, visit: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut D::Session) -> BoxFuture<'a, Result<T>> + Send + 'static,
+    {
+        let mut visit = visit;
+        let mut passed_over = 0;
+        loop {
+            let line = self.line_to_visit().await?;
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Visit(Box::new(move |session: &mut D::Session| {
+                Box::pin(async move {
+                    let answer = match session.ping().await {
+                        Ok(()) => Ok(visit(session).await),
+                        Err(error) => Err((visit, error)),
+                    };
+                    drop(reply.send(answer));
+                })
+            }));
+            let sent = line.send(command);
+            match answer.await {
+                Ok(Ok(visited)) => return visited,
+                Ok(Err((back, _))) if passed_over < self.0.options.max_sessions => {
+                    visit = back;
+                    passed_over += 1;
+                }
+                Ok(Err((_, error))) => return Err(error),
+                Err(_) => {
+                    return Err(Error::unavailable("the session ended meanwhile").no_effect(!sent));
+                }
+            }
+        }
+    }
+
+    /// A session without holds: what goes wrong there costs none.
+    async fn line_to_visit(&self) -> Result<Arc<Line<D::Session>>> {
+        match self.0.reserve().await {
+            Ok(reserved) => Ok(reserved.hand_over()),
             Err(error) if self.0.driver.shares_sessions() && self.0.is_full() => {
                 let lines = self.0.lines().clone();
-                lines.into_iter().find(|line| !line.state().is_reserved()).ok_or(error)?
+                lines.into_iter().find(|line| !line.state().is_reserved()).ok_or(error)
             }
-            Err(error) => return Err(error),
-        };
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Visit(Box::new(move |session| {
-            let work = visit(session);
-            Box::pin(async move { drop(reply.send(work.await)) })
-        }));
-        let gone = || Error::unavailable("the session ended meanwhile").no_effect(true);
-        match line.send(command) {
-            true => answer.await.unwrap_or_else(|_| Err(gone())),
-            false => Err(gone()),
+            Err(error) => Err(error),
         }
     }
 

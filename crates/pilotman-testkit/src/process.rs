@@ -196,7 +196,8 @@ impl Process {
 
 #[cfg(unix)]
 impl Process {
-    /// Stops it without its knowledge (`SIGSTOP` to the group): a hung server. [`Self::thaw`] lets it go on.
+    /// Stops it without its knowledge (`SIGSTOP` to the group), and returns when it has stopped: a hung server. [`Self::thaw`] lets
+    /// it go on.
     ///
     /// # Errors
     ///
@@ -206,8 +207,9 @@ impl Process {
         let stopped = self.stop_children()?;
         if let Some(children) = &mut self.children {
             children.stopped = stopped;
+            return Ok(());
         }
-        Ok(())
+        crate::tree::wait_stopped(rustix::process::Pid::from_child(&self.child))
     }
 
     /// Lets a frozen process go on.

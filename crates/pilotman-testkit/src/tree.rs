@@ -86,8 +86,25 @@ impl Stopped {
     }
 }
 
+/// Waits until all processes of a group that was sent the signal to stop have stopped: until then they still answer.
+pub(crate) fn wait_stopped(group: Pid) -> io::Result<()> {
+    let (group, start) = (group.as_raw_nonzero().get(), Instant::now());
+    while processes()?.iter().any(|entry| entry.group == group && !is_still(entry)) {
+        if start.elapsed() > PATIENCE {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("not all of group {group} has stopped")));
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Whether it runs nothing any more: each thread stops for itself.
 fn is_still(entry: &Entry) -> bool {
-    matches!(entry.state, 'T' | 't' | 'Z' | 'X')
+    let is_still = |state| matches!(state, 'T' | 't' | 'Z' | 'X');
+    let threads = || fs::read_dir(format!("/proc/{}/task", entry.id)).into_iter().flatten().flatten();
+    // What can't be read has ended.
+    let state = |thread: fs::DirEntry| Some(parse(0, &fs::read_to_string(thread.path().join("stat")).ok()?)?.state);
+    is_still(entry.state) && threads().filter_map(state).all(is_still)
 }
 
 fn signal(id: i32, signal: Signal) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pilotman_core::{ErrorKind, HoldState, LossReason, Release};
+use pilotman_core::{ErrorKind, HoldState, LossReason, Primitive, Release};
 use pilotman_mysql::TlsMode;
 use pilotman_testkit::proxy::{Cut, Proxy};
 use pilotman_testkit::servers::mysql::{Flavour, MySql as Server};
@@ -131,6 +131,21 @@ async fn idle_sessions_that_were_ended_are_nothing_to_who_comes_next() {
                 soon("it is granted", waiting).await.unwrap().unwrap().release().await.unwrap();
             }
         }
+    }
+}
+
+/// Who looks at a lock isn't told of it either.
+#[tokio::test]
+async fn an_idle_session_that_was_ended_is_passed_over_by_a_look() {
+    let (_server, port) = mariadb();
+    let (locks, name, mut admin) = (locks(port), unique("look"), Person::admin(port).await);
+    for _ in 0..3 {
+        locks.mutex(&name).acquire().await.unwrap().release().await.unwrap();
+        let guard = locks.mutex(&name).acquire().await.unwrap();
+        let session = admin.holder(&name).await.unwrap();
+        guard.release().await.unwrap();
+        admin.try_value(&format!("KILL CONNECTION {session}")).await;
+        assert!(locks.inspect(&name, Primitive::Mutex).await.unwrap().holders.is_empty());
     }
 }
 
