@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -74,6 +75,8 @@ pub(crate) struct Identity {
     pub(crate) version: i32,
     /// What the session is cancelled by.
     pub(crate) key: Option<SessionKey>,
+    /// Where that is asked for: the host's name may stand for several servers.
+    pub(crate) address: Option<SocketAddr>,
 }
 
 impl Identity {
@@ -130,7 +133,7 @@ impl Connector {
     }
 
     async fn open(self: &Arc<Self>, host: &Host) -> Result<PostgresSession> {
-        let stream = wire::connect(&self.postgres, host).await?;
+        let wire::Connected { stream, address } = wire::connect(&self.postgres, host, None).await?;
         let (stream, told) = Overheard::new(stream);
         let config = self.config();
         let user = config.get_user().unwrap_or_default().to_owned();
@@ -157,7 +160,7 @@ impl Connector {
             let _ = closer.send(true);
         });
         let connection = Connection { client, driving: Driving(driving.abort_handle()), closed, notified };
-        self.begin(host, connection, told.key()).await
+        self.begin(host, connection, told.key(), address).await
     }
 
     fn config(&self) -> Config {
@@ -180,6 +183,7 @@ impl Connector {
         host: &Host,
         connection: Connection,
         key: Option<SessionKey>,
+        address: Option<SocketAddr>,
     ) -> Result<PostgresSession> {
         let client = &connection.client;
         let failed = |error| failure::of_connecting(&host.to_string(), "", error);
@@ -217,7 +221,7 @@ impl Connector {
         if scope == Scope::Session && version >= VERSION_17 {
             client.batch_execute(SETTINGS_17).await.map_err(failed)?;
         }
-        let identity = Identity { process, started: column(3).to_owned(), version, key };
+        let identity = Identity { process, started: column(3).to_owned(), version, key, address };
         Ok(PostgresSession::new(self.clone(), host.clone(), connection, identity))
     }
 }

@@ -106,7 +106,7 @@ impl PostgresSession {
         let Some(key) = self.identity.key else {
             return Err(Error::unsupported("the server has told no key to cancel by"));
         };
-        let work = wire::cancel(&self.connector.postgres, &self.host, key);
+        let work = wire::cancel(&self.connector.postgres, &self.host, self.identity.address, key);
         let late = Sleep::new(self.connector.environment()?.clock.clone(), CONTROL);
         tokio::select! {
             biased;

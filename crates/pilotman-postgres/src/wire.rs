@@ -1,6 +1,7 @@
 //! The bytes between here and the server: sockets, TLS, and a look at what the server says of itself when it begins.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -25,35 +26,47 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects to a host, with TLS as the options say.
-pub(crate) async fn connect(postgres: &Postgres, host: &Host) -> Result<Box<dyn Stream>> {
+/// A stream to a host.
+pub(crate) struct Connected {
+    pub(crate) stream: Box<dyn Stream>,
+    /// Which one of those that the host's name stands for; none is known of a Unix socket.
+    pub(crate) address: Option<SocketAddr>,
+}
+
+/// Connects to a host, with TLS as the options say. With an address, it is this one of those that the host's name stands for.
+pub(crate) async fn connect(postgres: &Postgres, host: &Host, address: Option<SocketAddr>) -> Result<Connected> {
     let failed = |error: io::Error| {
         let refused = error.kind() == io::ErrorKind::ConnectionRefused;
         let advice = if refused { "see whether the server runs there" } else { "see whether the host can be reached" };
         Error::unavailable(format!("can't connect to {host}")).with_source(error).with_advice(advice).no_effect(true)
     };
-    let (name, mut stream): (_, Box<dyn Stream>) = match host {
+    let (name, mut stream) = match host {
         Host::Tcp(name, port) => {
-            let stream = TcpStream::connect((name.as_str(), *port)).await.map_err(failed)?;
+            let connected = match address {
+                Some(address) => TcpStream::connect(address).await,
+                None => TcpStream::connect((name.as_str(), *port)).await,
+            };
+            let stream = connected.map_err(failed)?;
             stream.set_nodelay(true).map_err(failed)?;
             keep_alive(&stream).map_err(failed)?;
-            (name, Box::new(stream))
+            (name, stream)
         }
         #[cfg(unix)]
         Host::Unix(..) => {
             let stream = tokio::net::UnixStream::connect(host.to_string()).await.map_err(failed)?;
-            return Ok(Box::new(stream));
+            return Ok(Connected { stream: Box::new(stream), address: None });
         }
         #[cfg(not(unix))]
         Host::Unix(..) => return Err(Error::misconfigured("there are no Unix sockets here")),
     };
+    let address = stream.peer_addr().ok();
     if postgres.tls == TlsMode::Disable {
-        return Ok(stream);
+        return Ok(Connected { stream: Box::new(stream), address });
     }
     stream.write_all(&SSL_REQUEST).await.map_err(failed)?;
     match stream.read_u8().await.map_err(failed)? {
         b'S' => {}
-        b'N' if postgres.tls == TlsMode::Prefer => return Ok(stream),
+        b'N' if postgres.tls == TlsMode::Prefer => return Ok(Connected { stream: Box::new(stream), address }),
         b'N' => {
             return Err(Error::misconfigured(format!("{host} has no TLS, and it is asked for"))
                 .with_advice("turn it on at the server (ssl = on), or ask for less with sslmode=prefer"));
@@ -73,7 +86,7 @@ pub(crate) async fn connect(postgres: &Postgres, host: &Host) -> Result<Box<dyn 
             false => failed(error),
         }
     };
-    Ok(Box::new(connected.map_err(refused)?))
+    Ok(Connected { stream: Box::new(connected.map_err(refused)?), address })
 }
 
 /// A wait sends nothing, however long: that a host has vanished is noticed by the system, within about half a minute.
@@ -98,8 +111,13 @@ fn nonsense(host: &Host) -> Error {
 
 /// Asks the server, over a connection of its own, to cancel what runs in the session of this key. When this has ended the
 /// server has told the session: later, it would hit another statement.
-pub(crate) async fn cancel(postgres: &Postgres, host: &Host, key: SessionKey) -> Result<()> {
-    let mut stream = connect(postgres, host).await?;
+pub(crate) async fn cancel(
+    postgres: &Postgres,
+    host: &Host,
+    address: Option<SocketAddr>,
+    key: SessionKey,
+) -> Result<()> {
+    let Connected { mut stream, .. } = connect(postgres, host, address).await?;
     let asked = async {
         stream.write_all(&[CANCEL_REQUEST, key.0].concat()).await?;
         stream.flush().await?;
