@@ -11,7 +11,7 @@ use pilotman_testkit::servers::postgres::{DATABASE, LOCKER, PASSWORD};
 pub(crate) async fn locks(port: u16) -> Result<(Locks, impl Fn() -> usize + Send), Failure> {
     let options = Postgres::host(format!("127.0.0.1:{port}"))?.user(LOCKER).password(PASSWORD).database(DATABASE);
     let backend = Arc::new(PostgresBackend::new(options)?);
-    let locks = Locks::builder_shared(backend.clone()).build();
+    let locks = Locks::builder_shared(backend.clone()).runtime(tokio::runtime::Handle::current()).build();
     locks.check().await?;
     Ok((locks, move || backend.open_sessions()))
 }
