@@ -49,7 +49,7 @@ pub(crate) fn work(arguments: &[&str]) -> Result<(), Failure> {
 
 async fn contenders(work: Work) -> Result<Vec<Taker>, Failure> {
     let port = *work.ports.first().ok_or("there is no server")?;
-    let (locks, _) = ours::locks(port).await?;
+    let (locks, _) = ours::locks(port, None).await?;
     let mut takers = Vec::new();
     for _ in 0..work.tasks {
         takers.push(match work.side.as_str() {
