@@ -27,8 +27,11 @@ impl MySqlBackend {
     ///
     /// # Errors
     ///
-    /// `Misconfigured` if the options allow no session.
+    /// `Misconfigured` if the options allow no session, or the prefix has a NUL.
     pub fn new(mysql: MySql) -> Result<Self> {
+        if mysql.prefix.contains('\0') {
+            return Err(Error::misconfigured("the prefix of the names has a NUL, where a server's name would end"));
+        }
         let options = mysql.sessions.clone();
         let connector = Arc::new(Connector::new(mysql));
         Ok(Self { sessions: Sessions::new(MySqlDriver(connector.clone()), options)?, connector })

@@ -161,11 +161,7 @@ impl Connector {
         let is_mariadb = version.to_ascii_lowercase().contains("mariadb");
         self.refuse_old(host, &version, is_mariadb)?;
         if is_on(&row, 2) || is_on(&row, 3) {
-            return Err(Error::misconfigured(format!(
-                "{host} is read-only, as a replica is: locks there keep out nobody who locks at the primary"
-            ))
-            .with_advice("connect to the primary; with several hosts the read-only ones are passed over")
-            .no_effect(true));
+            return Err(failure::is_read_only(&host.to_string()));
         }
         // The first message of a server has but 32 bits of its number.
         if !self.mysql.trusts_proxy && (id & u64::from(u32::MAX)) != u64::from(conn.id()) {
@@ -179,7 +175,10 @@ impl Connector {
             .no_effect(true));
         }
         let unlimited = if is_mariadb { "max_statement_time=0" } else { "max_execution_time=0" };
-        calmly(conn.query_drop(format!("{SETTINGS}, SESSION {unlimited}"))).await.map_err(failed)?;
+        // Whoever has locked the table of the tokens makes an error of it, before the heartbeat makes a loss of all holds.
+        let patience = (self.mysql.sessions.heartbeat / 2).as_secs().max(1);
+        let patience = format!("SESSION lock_wait_timeout={patience}, SESSION innodb_lock_wait_timeout={patience}");
+        calmly(conn.query_drop(format!("{SETTINGS}, SESSION {unlimited}, {patience}"))).await.map_err(failed)?;
         let identity = Identity { id, client: text(&row, 4).unwrap_or_default(), is_mariadb };
         Ok(MySqlSession::new(self.clone(), host.clone(), conn, identity))
     }

@@ -16,8 +16,12 @@ use crate::statements::text;
 
 /// Ending a statement or a session may take this long.
 const CONTROL: Duration = Duration::from_secs(2);
-/// A session that could not be ended is tried to be ended so often.
+/// A session that could not be ended is tried to be ended so often whatever happens, and further while there is a backend.
 const TRIES: u32 = 5;
+/// So often in all: for an hour. A server that is away for longer has noticed by itself, or never will.
+const MOST: u32 = 125;
+/// The longest pause between two of them.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// See the [module](self).
 pub(crate) struct Control {
@@ -66,20 +70,28 @@ impl Control {
 
 /// Has the server end its side of a session, of which nothing is known any more.
 pub(crate) async fn end_session(connector: Arc<Connector>, host: Host, identity: Identity) {
+    let Ok(clock) = connector.environment().map(|environment| environment.clock.clone()) else { return };
+    let backend = Arc::downgrade(&connector);
+    let mut kept = Some(connector);
     let mut pause = Duration::from_millis(250);
-    for _ in 0..TRIES {
+    for nth in 1..=MOST {
+        let Some(connector) = kept.clone().or_else(|| backend.upgrade()) else { return };
         let ended = async { Control::open(&connector, &host).await?.end_session(&identity).await };
         match ended.await {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, "a session could not be ended"),
         }
-        let Ok(environment) = connector.environment() else { return };
-        Sleep::new(environment.clock.clone(), pause).await;
-        pause *= 2;
+        drop(connector);
+        if nth == TRIES {
+            kept = None;
+            tracing::warn!(
+                lock.backend = "mysql",
+                connection = identity.id,
+                "the server could not be told yet to end a session; its locks stay until it is, or notices that the \
+                 connection is gone"
+            );
+        }
+        Sleep::new(clock.clone(), pause).await;
+        pause = (pause * 2).min(PAUSE);
     }
-    tracing::warn!(
-        lock.backend = "mysql",
-        connection = identity.id,
-        "the server could not be told to end a session; it does so when it notices that the connection is gone"
-    );
 }

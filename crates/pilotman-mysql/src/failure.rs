@@ -29,6 +29,11 @@ pub(crate) fn is_missing(error: &DriversError) -> bool {
     code(error) == Some(UNKNOWN_TABLE)
 }
 
+/// Whether no lock can have this name.
+pub(crate) fn is_bad_name(error: &DriversError) -> bool {
+    matches!(code(error), Some(1059 | 3057 | 4163))
+}
+
 /// Whether the session has ended with this.
 pub(crate) fn is_end(error: &DriversError) -> bool {
     match code(error) {
@@ -50,7 +55,7 @@ pub(crate) fn of_statement(error: DriversError) -> Error {
     match said.code {
         1213 | 3058 => Error::new(ErrorKind::Deadlock, text("the server found a deadlock"))
             .with_advice("take locks in the same order everywhere"),
-        1059 | 3057 | 4163 => Error::invalid_name(text("the server can't have a lock of this name"))
+        _ if is_bad_name(&error) => Error::invalid_name(text("the server can't have a lock of this name"))
             .with_advice("let names be mapped (names=dotnet or names=strict)"),
         INTERRUPTED => Error::unavailable(text("somebody ended the statement")),
         DATABASE_DENIED | 1095 | 1142 | 1227 | 1370 => Error::misconfigured(text("the user may not do this"))
@@ -63,6 +68,15 @@ pub(crate) fn of_statement(error: DriversError) -> Error {
         _ if is_end(&error) => return lost(error),
         _ => Error::unavailable(text("the server refused the statement")),
     }
+    .no_effect(true)
+}
+
+/// The server takes no writes, or has ceased to.
+pub(crate) fn is_read_only(host: &str) -> Error {
+    Error::misconfigured(format!(
+        "{host} is read-only, as a replica is: locks there keep out nobody who locks at the primary"
+    ))
+    .with_advice("connect to the primary; with several hosts the read-only ones are passed over")
     .no_effect(true)
 }
 

@@ -16,7 +16,7 @@ use crate::connect::{Connector, Identity};
 use crate::control::{self, Control};
 use crate::options::{Host, MySql};
 use crate::request::MySqlRequest;
-use crate::statements::{self, OURS, text};
+use crate::statements::{self, OURS, READ_ONLY, text};
 use crate::{failure, tokens};
 
 /// So many locks are released by one statement.
@@ -123,11 +123,16 @@ impl MySqlSession {
 
     /// After a wait that ended without an answer: the grant may have come first, and then this session has the lock.
     async fn undo(&mut self, name: &str) {
-        if !self.is_lost
-            && let Err(error) = self.rows(&statements::undo(name)).await
-        {
-            tracing::debug!(%error, "nothing more can be known of this session");
-            self.is_lost = true;
+        if self.is_lost {
+            return;
+        }
+        match self.rows(&statements::undo(name)).await {
+            Err(error) if !failure::is_bad_name(&error) => {
+                tracing::debug!(%error, "nothing more can be known of this session");
+                self.is_lost = true;
+            }
+            // Nobody has a lock of a name that the server refuses.
+            _ => {}
         }
     }
 
@@ -141,6 +146,11 @@ impl MySqlSession {
                     // What was sent to end the wait would end the next statement instead, or has done nothing: who knows.
                     self.is_lost |= was_ended;
                     return Ok(!was_ended);
+                }
+                Ok(Some(answer)) if answer == READ_ONLY => {
+                    // It holds nothing; another one may reach the primary.
+                    self.is_lost = true;
+                    return Err(failure::is_read_only(&self.host.to_string()));
                 }
                 // A year has passed.
                 Ok(Some(answer)) if answer == "0" && !was_ended => {}
@@ -199,6 +209,8 @@ impl Session for MySqlSession {
         match answer.as_deref() {
             Some("1") => self.with_token(request).await.map(Attempted::Granted),
             Some("0" | OURS) => Ok(Attempted::Contended),
+            // A new one reaches the primary, or says what is wrong; this one keeps what it has.
+            Some(READ_ONLY) => Ok(Attempted::Elsewhere),
             _ => {
                 self.undo(name).await;
                 Err(Error::unavailable("the server could not give or refuse the lock").no_effect(true))

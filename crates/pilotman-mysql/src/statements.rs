@@ -8,6 +8,12 @@ const LONG: u32 = 31_536_000;
 /// What [`attempt`] answers where this session has the lock already.
 pub(crate) const OURS: &str = "2";
 
+/// What [`attempt`] and [`wait`] answer where the server has become read-only, as a replica is.
+pub(crate) const READ_ONLY: &str = "3";
+
+/// Whether it has. Newer servers say it in a word.
+const IS_READ_ONLY: &str = "CONCAT(@@global.read_only) NOT IN ('0','OFF')";
+
 /// A name as the servers take it whatever their settings.
 pub(crate) fn literal(name: &str) -> String {
     use std::fmt::Write;
@@ -21,12 +27,15 @@ pub(crate) fn literal(name: &str) -> String {
 /// An attempt that doesn't wait. It gives no lock twice to a session: MySQL knows names as the same that we tell apart.
 pub(crate) fn attempt(name: &str) -> String {
     let name = literal(name);
-    format!("SELECT CASE WHEN IS_USED_LOCK({name})=CONNECTION_ID() THEN {OURS} ELSE GET_LOCK({name},0) END")
+    format!(
+        "SELECT CASE WHEN {IS_READ_ONLY} THEN {READ_ONLY} WHEN IS_USED_LOCK({name})=CONNECTION_ID() THEN {OURS} \
+         ELSE GET_LOCK({name},0) END"
+    )
 }
 
 /// A wait, in a session that holds nothing.
 pub(crate) fn wait(name: &str) -> String {
-    format!("SELECT GET_LOCK({},{LONG})", literal(name))
+    format!("SELECT CASE WHEN {IS_READ_ONLY} THEN {READ_ONLY} ELSE GET_LOCK({},{LONG}) END", literal(name))
 }
 
 /// Gives back what this session may have been granted.

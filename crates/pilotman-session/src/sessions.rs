@@ -111,7 +111,7 @@ impl<D: Driver> Sessions<D> {
 
     /// As [`Backend::ready`](pilotman_core::backend::Backend::ready): opens the first session.
     pub fn ready(&self) -> Option<BoxFuture<'_, Result<()>>> {
-        let is_there = |shared: &Shared<D>| shared.lines().iter().any(|line| !line.is_over()).then_some(());
+        let is_there = |shared: &Arc<Shared<D>>| shared.lines().iter().any(|line| !line.is_over()).then_some(());
         let open = async move { self.0.open(is_there).await.map(drop) };
         is_there(&self.0).is_none().then(|| Box::pin(open) as BoxFuture<'_, Result<()>>)
     }

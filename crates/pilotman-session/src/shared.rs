@@ -130,16 +130,17 @@ impl<D: Driver> Shared<D> {
         fitting.min_by_key(|(order, _)| *order).map(|(_, line)| line.clone())
     }
 
-    /// Takes an empty session out of the others' sight.
-    fn free(&self) -> Option<Arc<Line<D::Session>>> {
-        self.lines().iter().find(|line| line.state().reserve()).cloned()
+    /// Takes an empty session out of the others' sight, for as long as the caller keeps it.
+    fn free(self: &Arc<Self>) -> Option<Reserved<D>> {
+        let line = self.lines().iter().find(|line| line.state().reserve()).cloned()?;
+        Some(Reserved { shared: self.clone(), line, mine: true })
     }
 
     /// Opens a session for whoever is faster, unless `found` finds one when it is this caller's turn. It goes on when nobody waits
     /// for it any longer, so that those come to an end who wait for less time than it takes.
     pub(crate) async fn open<T: Send + 'static>(
         self: &Arc<Self>,
-        found: impl Fn(&Self) -> Option<T> + Send + 'static,
+        found: impl Fn(&Arc<Self>) -> Option<T> + Send + 'static,
     ) -> Result<Opened<T>> {
         let shared = self.clone();
         let opening = tokio::spawn(async move {
@@ -203,9 +204,9 @@ impl<D: Driver> Shared<D> {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
             let found = match self.free() {
-                Some(line) => Some(line),
+                Some(reserved) => Some(reserved),
                 None => match self.open(Self::free).await {
-                    Ok(Opened::Found(line)) => Some(line),
+                    Ok(Opened::Found(reserved)) => Some(reserved),
                     Ok(Opened::One) => self.free(),
                     Err(error) if !self.is_full() => return Err(error),
                     // Most of them have something to do only for a moment.
@@ -218,8 +219,8 @@ impl<D: Driver> Shared<D> {
                     }
                 },
             };
-            if let Some(line) = found {
-                return Ok(Reserved { shared: self.clone(), line, mine: true });
+            if let Some(reserved) = found {
+                return Ok(reserved);
             }
         }
     }

@@ -9,5 +9,6 @@ mod faults;
 mod loss;
 mod names;
 mod prototypes;
+mod regressions;
 mod tokens;
 mod waits;
