@@ -23,6 +23,11 @@ const MOST: u32 = 125;
 /// The longest pause between two of them.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// A session that waits is looked for after so many heartbeats, and again and again.
+const WATCHED: u32 = 6;
+/// And is given up when so often in a row nothing good was seen.
+const SILENT: u32 = 3;
+
 /// See the [module](self).
 pub(crate) struct Control {
     connector: Arc<Connector>,
@@ -49,22 +54,59 @@ impl Control {
         self.kill("CONNECTION", identity).await.map(drop)
     }
 
+    /// What the session does: `None` if it is not there.
+    async fn look(mut self, identity: &Identity) -> Result<Option<String>> {
+        let connector = self.connector.clone();
+        let late = || Error::unavailable(format!("the server did not answer within {CONTROL:?}"));
+        connector.within(CONTROL, self.does(identity), late).await
+    }
+
+    async fn does(&mut self, identity: &Identity) -> Result<Option<String>> {
+        let sql = format!("SELECT HOST, COMMAND FROM information_schema.PROCESSLIST WHERE ID={}", identity.id);
+        let row: Option<Row> = calmly(self.conn.query_first(sql)).await.map_err(failure::of_statement)?;
+        // Numbers come again: on a server that was restarted since, or on another one of the same name.
+        let row = row.filter(|row| text(row, 0).as_ref() == Some(&identity.client));
+        Ok(row.map(|row| text(&row, 1).unwrap_or_default()))
+    }
+
     /// Whether the session was there to be told.
     async fn kill(mut self, what: &str, identity: &Identity) -> Result<bool> {
         let connector = self.connector.clone();
         let late = || Error::unavailable(format!("the server did not act on KILL {what} within {CONTROL:?}"));
         let id = identity.id;
         let work = async {
-            let sql = format!("SELECT HOST FROM information_schema.PROCESSLIST WHERE ID={id}");
-            let row: Option<Row> = calmly(self.conn.query_first(sql)).await.map_err(failure::of_statement)?;
-            // Numbers come again: on a server that was restarted since, or on another one of the same name.
-            if row.is_none_or(|row| text(&row, 0).as_ref() != Some(&identity.client)) {
+            if self.does(identity).await?.is_none() {
                 return Ok(false);
             }
             calmly(self.conn.query_drop(format!("KILL {what} {id}"))).await.map_err(failure::of_statement)?;
             Ok(true)
         };
         connector.within(CONTROL, work, late).await
+    }
+}
+
+/// Completes when a session that waits is not there any more, when its answer doesn't come, or when its server can't be asked: a
+/// wait sends nothing by which an end of its connection would be noticed.
+pub(crate) async fn session_is_silent(connector: &Arc<Connector>, host: &Host, identity: &Identity) {
+    let Ok(clock) = connector.environment().map(|environment| environment.clock.clone()) else {
+        return std::future::pending().await;
+    };
+    let pause = connector.mysql.sessions.heartbeat * WATCHED;
+    let mut silent = 0;
+    while silent < SILENT {
+        Sleep::new(clock.clone(), pause).await;
+        let looked = async { Control::open(connector, host).await?.look(identity).await };
+        match looked.await {
+            Ok(None) => return,
+            // It has answered, and nothing has come here: it may be on its way.
+            Ok(Some(command)) if command == "Sleep" => silent += 1,
+            Ok(Some(_)) => silent = 0,
+            // The server may have too many connections for one more.
+            Err(error) => {
+                tracing::debug!(%error, "whether a wait goes on could not be asked");
+                silent += 1;
+            }
+        }
     }
 }
 

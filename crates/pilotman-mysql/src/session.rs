@@ -101,6 +101,11 @@ impl MySqlSession {
             tokio::select! {
                 biased;
                 answer = &mut work => (answer, false),
+                () = control::session_is_silent(&connector, &host, &identity) => {
+                    let error = "nothing is heard any more of a session that waits";
+                    // Not an error of the server's, so that the session is given up.
+                    (Err(mysql_async::Error::Other(error.into())), false)
+                }
                 control = asked => match control {
                     Ok(control) => {
                         let (answer, ended) = tokio::join!(work, control.end_statement(&identity));

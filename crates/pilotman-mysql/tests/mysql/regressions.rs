@@ -215,3 +215,44 @@ async fn a_session_that_was_cut_off_for_long_is_ended_when_the_server_is_back() 
     dark.send(false).unwrap();
     soon("it is free again", other.mutex(&name).acquire()).await.unwrap().release().await.unwrap();
 }
+
+/// It waited for as long as TCP does, more than ten minutes.
+#[tokio::test]
+async fn a_wait_that_was_cut_off_goes_on_in_another_session() {
+    let (_server, port) = mariadb();
+    let (wall, dark) = firewall(port).await;
+    let mut sessions = SessionOptions::default();
+    sessions.heartbeat = Duration::from_millis(300);
+    let options_ = options(wall).tls(TlsMode::Disable).connect_timeout(Duration::from_secs(1)).sessions(sessions);
+    let (locks, other, name) = (locks_of(options_), locks(port), unique("dark-wait"));
+    let guard = other.mutex(&name).acquire().await.unwrap();
+    let mutex = locks.mutex(&name);
+    let waiting = tokio::spawn(async move { mutex.acquire().await });
+    let mut admin = Person::admin(port).await;
+    while admin.rows_of(&name, "PENDING").await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    dark.send(true).unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    dark.send(false).unwrap();
+    guard.release().await.unwrap();
+    soon("it is granted", waiting).await.unwrap().unwrap().release().await.unwrap();
+}
+
+/// What bounds the wait for a table of tokens doesn't bound that for a lock.
+#[tokio::test]
+async fn a_wait_is_as_long_as_it_takes() {
+    for (_server, port) in [mariadb(), mysql()] {
+        let mut sessions = SessionOptions::default();
+        sessions.heartbeat = Duration::from_millis(500);
+        let (locks, other, name) = (locks_of(options(port).sessions(sessions)), locks(port), unique("long"));
+        let guard = other.mutex(&name).acquire().await.unwrap();
+        let mutex = locks.mutex(&name);
+        let waiting = tokio::spawn(async move { mutex.acquire().await });
+        // Long enough to be looked after, too.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert!(!waiting.is_finished());
+        guard.release().await.unwrap();
+        soon("it is granted", waiting).await.unwrap().unwrap().release().await.unwrap();
+    }
+}
