@@ -201,11 +201,14 @@ impl Session for MySqlSession {
     type Request = MySqlRequest;
     type Cookie = ();
 
+    /// Where somebody ended the attempt in the middle, nobody can tell whether it was granted: what the session has may be another
+    /// hold, whose name the server takes for the same. So the session is given up.
     async fn try_lock(&mut self, request: &MySqlRequest, _: &[()]) -> Result<Attempted<()>> {
         let name = self.name(request);
         let answer = match self.value(&statements::attempt(name)).await {
             Ok(answer) => answer,
             Err(error) => {
+                self.is_lost |= failure::is_interrupted(&error);
                 let error = failure::of_statement(error);
                 self.undo(name).await;
                 return Err(error);
@@ -217,7 +220,7 @@ impl Session for MySqlSession {
             // A new one reaches the primary, or says what is wrong; this one keeps what it has.
             Some(READ_ONLY) => Ok(Attempted::Elsewhere),
             _ => {
-                self.undo(name).await;
+                self.is_lost = true;
                 Err(Error::unavailable("the server could not give or refuse the lock").no_effect(true))
             }
         }

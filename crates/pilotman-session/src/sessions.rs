@@ -475,7 +475,7 @@ impl<D: Driver> Sessions<D> {
             Ok(reserved) => Ok(reserved.hand_over()),
             Err(error) if self.0.driver.shares_sessions() && self.0.is_full() => {
                 let lines = self.0.lines().clone();
-                lines.into_iter().find(|line| !line.state().is_reserved()).ok_or(error)
+                lines.into_iter().find(|line| !line.is_over() && !line.state().is_reserved()).ok_or(error)
             }
             Err(error) => Err(error),
         }

@@ -43,6 +43,8 @@ pub(crate) enum Opened<T> {
     Found(T),
     /// There is one more.
     One,
+    /// There may be no more.
+    Full,
 }
 
 /// A session that is kept for a wait or a visit.
@@ -142,6 +144,16 @@ impl<D: Driver> Shared<D> {
         self: &Arc<Self>,
         found: impl Fn(&Arc<Self>) -> Option<T> + Send + 'static,
     ) -> Result<Opened<T>> {
+        match self.open_unless_full(found).await {
+            Ok(Opened::Full) => Err(self.full()),
+            opened => opened,
+        }
+    }
+
+    async fn open_unless_full<T: Send + 'static>(
+        self: &Arc<Self>,
+        found: impl Fn(&Arc<Self>) -> Option<T> + Send + 'static,
+    ) -> Result<Opened<T>> {
         let shared = self.clone();
         let opening = tokio::spawn(async move {
             let turn = shared.opening.turn().await;
@@ -155,7 +167,7 @@ impl<D: Driver> Shared<D> {
                 return Err(shared.closed_error());
             }
             if shared.is_full() {
-                return Err(shared.full());
+                return Ok(Opened::Full);
             }
             let session = shared.driver.connect().await.inspect_err(|error| turn.failed(error))?;
             shared.add(session).map(|()| Opened::One)
@@ -205,15 +217,14 @@ impl<D: Driver> Shared<D> {
             freed.as_mut().enable();
             let found = match self.free() {
                 Some(reserved) => Some(reserved),
-                None => match self.open(Self::free).await {
-                    Ok(Opened::Found(reserved)) => Some(reserved),
-                    Ok(Opened::One) => self.free(),
-                    Err(error) if !self.is_full() => return Err(error),
+                None => match self.open_unless_full(Self::free).await? {
+                    Opened::Found(reserved) => Some(reserved),
+                    Opened::One => self.free(),
                     // Most of them have something to do only for a moment.
-                    Err(error) => {
+                    Opened::Full => {
                         tokio::select! {
                             () = freed => {}
-                            () = &mut patience => return Err(error),
+                            () = &mut patience => return Err(self.full()),
                         }
                         None
                     }
