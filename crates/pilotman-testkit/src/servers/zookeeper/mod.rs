@@ -1,0 +1,44 @@
+//! ZooKeeper 3.8 of Debian: one server, ready to use for the tests that only use it and as a type for those that break
+//! it, and ensembles of three.
+
+mod ensemble;
+mod server;
+mod words;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use ensemble::Ensemble;
+pub use server::{Security, ZooKeeper};
+pub use words::{Mode, ask};
+
+use super::{ServerKind, Started};
+use crate::needs::{Package, Program};
+
+const JAVA: Program =
+    Program { command: "java", package: Package::Debian("default-jre-headless"), also_in: &["/usr/bin"] };
+/// The package has the classes; this program of it shows that it is there.
+const SERVER: Program =
+    Program { command: "zkServer.sh", package: Package::Debian("zookeeper"), also_in: &["/usr/share/zookeeper/bin"] };
+/// Where Debian keeps what Java runs. Its manifest names the rest.
+const CLASSES: &str = "/usr/share/java/zookeeper.jar";
+
+pub(super) const ONE: ServerKind = ServerKind {
+    name: "zookeeper",
+    about: "ZooKeeper 3.8, one server",
+    programs: &[JAVA, SERVER],
+    start: |scratch| {
+        let server = ZooKeeper::launch(java(|program| scratch.program(program))?, &[], Security::Open, scratch.path())?;
+        Ok(Started { urls: vec![server.url()], processes: vec![server.into_process()] })
+    },
+};
+
+/// The program that runs it, if all is there.
+fn java(find: impl Fn(&Program) -> io::Result<PathBuf>) -> io::Result<PathBuf> {
+    find(&SERVER)?;
+    if !Path::new(CLASSES).exists() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{CLASSES} is not there; the package zookeeper has it")));
+    }
+    find(&JAVA)
+}
+
