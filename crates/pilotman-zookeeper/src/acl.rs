@@ -77,7 +77,8 @@ impl AccessControl {
         if letters.is_empty() || !letters.chars().all(|letter| known(&letter)) {
             return Err(bad("has permissions that are not known"));
         }
-        let permissions = LETTERS.iter().map(|(letter, _)| *letter).filter(|letter| letters.contains(*letter)).collect();
+        let permissions =
+            LETTERS.iter().map(|(letter, _)| *letter).filter(|letter| letters.contains(*letter)).collect();
         Ok(Self { scheme: scheme.to_owned(), id: id.to_owned(), permissions })
     }
 

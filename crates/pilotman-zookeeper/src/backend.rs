@@ -56,7 +56,7 @@ impl ZooKeeperBackend {
         let unsupported = || Error::unsupported(format!("ZooKeeper has no {} locks", target.primitive));
         let kind = Kind::of(target.primitive).ok_or_else(unsupported)?;
         let ZooKeeper { directory, names: rule, .. } = &self.link.zookeeper;
-        let path = path::child(directory, &names::node_name(target.name.as_str(), directory, *rule));
+        let path = path::child(directory, &names::node_name(target.name.as_str(), directory, *rule)?);
         Ok(Arc::new(ZkLock { path, kind, primitive: target.primitive, shape: self.shape.clone() }))
     }
 }

@@ -104,17 +104,14 @@ async fn refuse_if_unreachable(zookeeper: &ZooKeeper) -> Result<()> {
 }
 
 /// Sees whether the session is what was asked for.
-async fn begin(
-    zookeeper: &ZooKeeper,
-    environment: &Environment,
-    client: Client,
-    opened: Time,
-) -> Result<Arc<Session>> {
+async fn begin(zookeeper: &ZooKeeper, environment: &Environment, client: Client, opened: Time) -> Result<Arc<Session>> {
     let (asked, given) = (zookeeper.session_timeout, client.session_timeout());
     if given < asked {
-        return Err(Error::misconfigured(format!("the servers keep a session for {given:?} at most, not for {asked:?}"))
-            .with_advice("ask for a shorter session time-out, or raise maxSessionTimeout at the servers")
-            .no_effect(true));
+        return Err(Error::misconfigured(format!(
+            "the servers keep a session for {given:?} at most, not for {asked:?}"
+        ))
+        .with_advice("ask for a shorter session time-out, or raise maxSessionTimeout at the servers")
+        .no_effect(true));
     }
     if zookeeper.chroot.is_some() {
         let root = client.check_stat("/").await;

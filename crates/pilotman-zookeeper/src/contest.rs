@@ -100,7 +100,14 @@ mod tests {
 
     #[test]
     fn readers_wait_for_the_last_writer_before_them() {
-        let names = ["read-0000000001", "read-0000000002", "write-0000000003", "read-0000000004", "write-0000000005", "read-0000000006"];
+        let names = [
+            "read-0000000001",
+            "read-0000000002",
+            "write-0000000003",
+            "read-0000000004",
+            "write-0000000005",
+            "read-0000000006",
+        ];
         let queue = of(&names, Kind::Read);
         assert_eq!(standing(&queue, names[1], 1), Standing::Ours);
         assert_eq!(standing(&queue, names[2], 1), behind(names[1], false));

@@ -45,9 +45,13 @@ pub(crate) fn of_request(error: DriverError, path: &str) -> Error {
     let path = shown(path);
     match error {
         DriverError::NoAuth => Error::misconfigured(format!("ZooKeeper does not allow this at the node {path}"))
-            .with_advice("authenticate as somebody who may create, read and delete there, or change its access control list"),
-        DriverError::InvalidAcl => Error::misconfigured("ZooKeeper refuses the access control list of the locks' nodes")
-            .with_advice("its schemes and ids must be known to the servers; the scheme auth needs authentication (digest)"),
+            .with_advice(
+                "authenticate as somebody who may create, read and delete there, or change its access control list",
+            ),
+        DriverError::InvalidAcl => Error::misconfigured(
+            "ZooKeeper refuses the access control list of the locks' nodes",
+        )
+        .with_advice("its schemes and ids must be known to the servers; the scheme auth needs authentication (digest)"),
         DriverError::NoChildrenForEphemerals => {
             Error::misconfigured(format!("the node {path} is ephemeral, so no lock can be below it"))
                 .with_advice("use another directory")
@@ -57,8 +61,9 @@ pub(crate) fn of_request(error: DriverError, path: &str) -> Error {
             Error::unavailable("the server takes no writes: it has lost the others of its ensemble")
         }
         DriverError::Throttled => Error::unavailable("the server refuses requests since it has too many"),
-        DriverError::Unimplemented => Error::misconfigured("the server is too old")
-            .with_advice("ZooKeeper 3.5 or newer is needed"),
+        DriverError::Unimplemented => {
+            Error::misconfigured("the server is too old").with_advice("ZooKeeper 3.5 or newer is needed")
+        }
         DriverError::MarshallingError => Error::invalid_name("the name is longer than the servers take in a packet"),
         DriverError::BadArguments(why) => Error::invalid_name(format!("ZooKeeper can't have this node: {why}")),
         DriverError::ConnectionLoss => {

@@ -1,33 +1,35 @@
 //! How names become names of nodes.
 
-use pilotman_core::NameRule;
+use pilotman_core::{Error, NameRule, Result};
 use sha2::{Digest, Sha512};
 
 use crate::path;
 
-/// The longest name that is used as it is. A packet of a server has 1 MiB at most, and a listing holds many names.
-const LONGEST: usize = 400_000;
 /// The longest plain name where names must not collide.
 const LONGEST_STRICT: usize = 200;
 /// What names that were hashed begin with there.
 const HASHED: &str = "h~";
 
 /// The name of the node that stands for the lock, in this directory.
-pub(crate) fn node_name(name: &str, directory: &str, rule: NameRule) -> String {
+pub(crate) fn node_name(name: &str, directory: &str, rule: NameRule) -> Result<String> {
     match rule {
-        NameRule::Strict => strict(name),
-        _ => dotnet(name, directory == "/"),
+        NameRule::Strict => Ok(strict(name)),
+        NameRule::Exact => match converted(name, directory == "/") == name {
+            true => Ok(name.to_owned()),
+            false => Err(Error::invalid_name("ZooKeeper can't have a node of this name")
+                .with_advice("let names be mapped (names=dotnet or names=strict)")),
+        },
+        _ => Ok(dotnet(name, directory == "/")),
     }
 }
 
 /// As the .NET library does: what can be a node's name is one, and the rest is made readable with a hash behind it.
 fn dotnet(name: &str, is_root: bool) -> String {
     let converted = converted(name, is_root);
-    if converted == name && name.len() <= LONGEST {
+    if converted == name {
         return converted;
     }
-    let readable = if name.len() > LONGEST { "" } else { &converted };
-    format!("{readable}{}", base64(&Sha512::digest(name.as_bytes())).replace('/', "_"))
+    format!("{converted}{}", base64(&Sha512::digest(name.as_bytes())).replace('/', "_"))
 }
 
 fn converted(name: &str, is_root: bool) -> String {
@@ -36,7 +38,8 @@ fn converted(name: &str, is_root: bool) -> String {
         "." | ".." => format!("{name}_"),
         "zookeeper" if is_root => format!("{name}_"),
         _ => {
-            let safe = |unit: u16| if unit == u16::from(b'/') || path::is_refused(unit) { u16::from(b'_') } else { unit };
+            let safe =
+                |unit: u16| if unit == u16::from(b'/') || path::is_refused(unit) { u16::from(b'_') } else { unit };
             // Surrogates, alone or in pairs, are refused: what is left is text.
             String::from_utf16_lossy(&name.encode_utf16().map(safe).collect::<Vec<_>>())
         }
@@ -57,7 +60,7 @@ fn strict(name: &str) -> String {
 /// The logical name of a node, where it is that name.
 pub(crate) fn logical(node: &str, directory: &str, rule: NameRule) -> Option<String> {
     // A name that was hashed is mapped anew to something else, except by an attack on the hash.
-    (node_name(node, directory, rule) == node).then(|| node.to_owned())
+    node_name(node, directory, rule).ok().filter(|mapped| mapped == node)
 }
 
 pub(crate) fn base64(bytes: &[u8]) -> String {
@@ -91,8 +94,16 @@ mod tests {
             ("/", "a/", "a__H_H9kmjf3WHGaL30_9h_RNn+GipsxwkovtbOR9nXFUa9lT++YHfmM7FomA2RoilE23u5yCsImr8ImvgukZ3lQ=="),
             ("/bar", "\0", "_uCRNAomB1pOve0Vq+O+kytY9KC4Z_xSULCRuUNk1HSJwSoAqccNYC2Nw3kzrKTwySoQjNCVX1OXDhDjw42kQ7g=="),
             ("/a.a", ".", "._C2EkHXwXvLsbrucJTRS3xFHv7Mf_y9klmKDxPTE8yevCoH5h8Ae69Y+_lP+ahpW91crnzgO78elOk2E6APJfIQ=="),
-            ("/b..b/a", "..", ".._Rh_NqllQfVidZsBWJatUTHt1u_RuBCeYLhNba59jtMe0u1rD7QNtp2QKxdN3Ohz1E1VnJ_yfFMevOUWeSrtxxw=="),
-            ("/a/b", "/..", "_..p0p_PzMVsjkHpwCrL63ktSqk0bLNJX9_X+7BtDMfHWr5usgqZ3n5VVI3FSGJ0YPNrps_Pf7f9yxeCzz+AiD0sw=="),
+            (
+                "/b..b/a",
+                "..",
+                ".._Rh_NqllQfVidZsBWJatUTHt1u_RuBCeYLhNba59jtMe0u1rD7QNtp2QKxdN3Ohz1E1VnJ_yfFMevOUWeSrtxxw==",
+            ),
+            (
+                "/a/b",
+                "/..",
+                "_..p0p_PzMVsjkHpwCrL63ktSqk0bLNJX9_X+7BtDMfHWr5usgqZ3n5VVI3FSGJ0YPNrps_Pf7f9yxeCzz+AiD0sw==",
+            ),
             (
                 "/",
                 "zookeeper",
@@ -106,7 +117,7 @@ mod tests {
                 "____7A++E8vPxbYKJmhCX1bUTCwjqJqW1POHfCeBk62R9hqB0Fd_uTUBIpv9mssG7K68FHZ_7wJ70UNRKsVH8CrngA==",
             ),
         ] {
-            assert_eq!(node_name(name, directory, NameRule::DotNet), node, "{directory} {name:?}");
+            assert_eq!(node_name(name, directory, NameRule::DotNet).unwrap(), node, "{directory} {name:?}");
         }
     }
 
@@ -121,12 +132,21 @@ mod tests {
         assert_eq!(logical(&strict("a/b"), "/", NameRule::Strict), None);
     }
 
+    #[test]
+    fn exact_names_are_nodes_or_refused() {
+        assert_eq!(node_name("a b", "/", NameRule::Exact).unwrap(), "a b");
+        assert_eq!(node_name("zookeeper", "/x", NameRule::Exact).unwrap(), "zookeeper");
+        for bad in ["", ".", "..", "a/b", "a\0", "zookeeper"] {
+            assert!(node_name(bad, "/", NameRule::Exact).is_err(), "{bad:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn whatever_the_name_is_the_path_is_one(name in any::<String>(), root in any::<bool>()) {
             let directory = if root { "/" } else { "/a" };
             for rule in [NameRule::DotNet, NameRule::Strict] {
-                let path = path::child(directory, &node_name(&name, directory, rule));
+                let path = path::child(directory, &node_name(&name, directory, rule).unwrap());
                 prop_assert!(path::check(&path).is_ok(), "{path:?}");
                 prop_assert_eq!(path::parent(&path), Some(directory));
             }

@@ -65,7 +65,9 @@ pub(crate) async fn take_back(client: &Client, made: &[String]) {
 
 /// The root of everything that this client sees is not there.
 pub(crate) fn no_chroot() -> Error {
-    Error::misconfigured("the chroot is not there").with_advice("create that node, or use another chroot").no_effect(true)
+    Error::misconfigured("the chroot is not there")
+        .with_advice("create that node, or use another chroot")
+        .no_effect(true)
 }
 
 /// The nodes of locks that may be empty now.
@@ -97,7 +99,8 @@ impl Parents {
     pub(crate) async fn remove(&self, client: &Client, now: Option<Time>, is_used: impl Fn(&str) -> bool) {
         let due: Vec<String> = self.take(now).into_iter().filter(|path| !is_used(path)).collect();
         for batch in due.chunks(BATCH) {
-            for (path, deleted) in batch.iter().zip(join_all(batch.iter().map(|path| client.delete(path, None))).await) {
+            for (path, deleted) in batch.iter().zip(join_all(batch.iter().map(|path| client.delete(path, None))).await)
+            {
                 match deleted {
                     Ok(()) | Err(DriverError::NotEmpty | DriverError::NoNode) => {}
                     Err(error) => tracing::debug!(%error, path, "the node of a lock stays"),

@@ -28,8 +28,9 @@ pub(crate) fn check(path: &str) -> std::result::Result<(), &'static str> {
 pub(crate) fn checked(path: String, what: &str) -> Result<String> {
     match check(&path) {
         Ok(()) => Ok(path),
-        Err(why) => Err(Error::misconfigured(format!("the {what} of ZooKeeper {why}"))
-            .with_advice("write it as in /app/locks")),
+        Err(why) => {
+            Err(Error::misconfigured(format!("the {what} of ZooKeeper {why}")).with_advice("write it as in /app/locks"))
+        }
     }
 }
 

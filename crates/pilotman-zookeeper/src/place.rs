@@ -320,7 +320,8 @@ impl Place {
         Ok(None)
     }
 
-    /// Removes the node once; waits for its creation to end first, if that is under way.
+    /// Removes the node, however often the connection is lost meanwhile. Waits for its creation to end first, if that is
+    /// under way.
     pub(crate) async fn remove(&self) -> Result<Removed> {
         let path = loop {
             let settled = self.settled.notified();
@@ -334,42 +335,36 @@ impl Place {
             }
             settled.await;
         };
-        let Some(path) = path else {
-            self.session.leave(self.id);
-            return Ok(Removed::Missing);
+        let removed = match path {
+            Some(path) => self.delete(&path).await?,
+            None => Removed::Missing,
         };
-        let again = std::mem::replace(&mut lock(&self.state).deleting, true);
-        let deleted = self.session.client.delete(&path, None).await;
-        match deleted {
-            Ok(()) => {}
-            Err(DriverError::NoNode) if again => {}
-            Err(DriverError::NoNode) => {
-                self.session.leave(self.id);
-                return Ok(Removed::Missing);
-            }
-            Err(error) if failure::ends_session(&error) => {
-                self.session.leave(self.id);
-                return Ok(Removed::Missing);
-            }
-            Err(error) => {
-                if !failure::is_open(&error) {
-                    lock(&self.state).deleting = again;
-                }
-                return Err(failure::of_request(error, &path));
-            }
-        }
         self.session.leave(self.id);
-        Ok(Removed::Removed)
+        Ok(removed)
     }
 
-    /// Removes the node however often the connection is lost, until the session has ended.
-    pub(crate) async fn remove_surely(&self) {
-        while let Err(error) = self.remove().await {
-            if error.has_no_effect() {
-                tracing::warn!(%error, "a node could not be removed; it goes with the session");
-                return;
+    async fn delete(&self, path: &str) -> Result<Removed> {
+        loop {
+            // Whoever is dropped here leaves an open outcome to the next.
+            let again = std::mem::replace(&mut lock(&self.state).deleting, true);
+            match self.session.client.delete(path, None).await {
+                Ok(()) => return Ok(Removed::Removed),
+                Err(DriverError::NoNode) if again => return Ok(Removed::Removed),
+                Err(DriverError::NoNode) => return Ok(Removed::Missing),
+                Err(error) if failure::ends_session(&error) => return Ok(Removed::Missing),
+                Err(error) if failure::is_open(&error) => tokio::time::sleep(RETRY).await,
+                Err(error) => {
+                    lock(&self.state).deleting = again;
+                    return Err(failure::of_request(error, path));
+                }
             }
-            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Removes the node in the background.
+    pub(crate) async fn remove_surely(&self) {
+        if let Err(error) = self.remove().await {
+            tracing::warn!(%error, "a node could not be removed; it goes with the session");
         }
     }
 }

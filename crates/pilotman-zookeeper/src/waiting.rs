@@ -25,9 +25,7 @@ pub(crate) async fn try_once(link: &Arc<Link>, attempt: &Attempt) -> Result<Outc
     let made = place.make().await.map_err(final_error)?;
     let mut own = Own::new(&place, made);
     match own.look().await.map_err(final_error)? {
-        (Standing::Ours, turn) => {
-            Ok(Outcome::Granted(grant(&place, attempt, turn).await.map_err(final_error)?))
-        }
+        (Standing::Ours, turn) => Ok(Outcome::Granted(grant(&place, attempt, turn).await.map_err(final_error)?)),
         (Standing::Vanished, _) => Err(vanished()),
         _ => {
             // What can't be removed now is an error whose effect is open, and the engine has it removed.

@@ -27,7 +27,8 @@ impl Place {
     }
 
     fn connect(&self, layout: Layout) -> ZooKeeperBackend {
-        let zookeeper = ZooKeeper::host(format!("127.0.0.1:{}", self.port)).and_then(|zk| zk.directory(&self.directory));
+        let zookeeper =
+            ZooKeeper::host(format!("127.0.0.1:{}", self.port)).and_then(|zk| zk.directory(&self.directory));
         let zookeeper = zookeeper.expect("these options are right").session_timeout(SESSION).layout(layout);
         ZooKeeperBackend::new(zookeeper.connect_timeout(Duration::from_secs(20))).expect("these options are right")
     }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::java;
 use super::server::{Setup, ZooKeeper};
 use super::words::Mode;
-use super::java;
 use crate::net;
 use crate::servers;
 
@@ -98,7 +98,8 @@ fn launch(
         crate::user::make_directory(&directory)?;
         crate::user::make_directory(&directory.join("data"))?;
         crate::user::write_secret(&directory.join("data/myid"), &(own + 1).to_string())?;
-        let mut lines = vec!["initLimit=50".to_owned(), "syncLimit=25".to_owned(), "quorumListenOnAllIPs=false".to_owned()];
+        let mut lines =
+            vec!["initLimit=50".to_owned(), "syncLimit=25".to_owned(), "quorumListenOnAllIPs=false".to_owned()];
         for other in 0..3 {
             let quorum = if other == own { ports[3 + other] } else { quorum_port(own, other, ports[3 + other]) };
             lines.push(format!("server.{}=127.0.0.1:{quorum}:{}", other + 1, ports[6 + other]));

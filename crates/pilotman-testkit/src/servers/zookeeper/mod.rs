@@ -20,8 +20,9 @@ const JAVA: Program =
 /// The package has the classes; this program of it shows that it is there.
 const SERVER: Program =
     Program { command: "zkServer.sh", package: Package::Debian("zookeeper"), also_in: &["/usr/share/zookeeper/bin"] };
-/// Where Debian keeps what Java runs. Its manifest names the rest.
+/// Where Debian keeps what Java runs. Its manifest names the rest, but for what writes the log and a part of what TLS needs.
 const CLASSES: &str = "/usr/share/java/zookeeper.jar";
+const MORE_CLASSES: [&str; 2] = ["/usr/share/java/slf4j-simple.jar", "/usr/share/java/netty-codec.jar"];
 
 pub(super) const ONE: ServerKind = ServerKind {
     name: "zookeeper",
@@ -33,12 +34,24 @@ pub(super) const ONE: ServerKind = ServerKind {
     },
 };
 
+/// Where Java looks for classes.
+fn class_path() -> String {
+    let mut path = CLASSES.to_owned();
+    for jar in MORE_CLASSES {
+        path.push(':');
+        path.push_str(jar);
+    }
+    path
+}
+
 /// The program that runs it, if all is there.
 fn java(find: impl Fn(&Program) -> io::Result<PathBuf>) -> io::Result<PathBuf> {
     find(&SERVER)?;
     if !Path::new(CLASSES).exists() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{CLASSES} is not there; the package zookeeper has it")));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("{CLASSES} is not there; the package zookeeper has it"),
+        ));
     }
     find(&JAVA)
 }
-

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::java;
 use super::words::{self, Mode};
-use super::{CLASSES, java};
 use crate::certificates::Certificates;
 use crate::process::Process;
 use crate::servers::port;
@@ -202,7 +202,11 @@ impl Setup {
     pub(super) fn spawn(&self) -> io::Result<Process> {
         let data = self.directory.join("data");
         user::make_directory(&data)?;
-        let mut text = format!("{CONFIGURATION}dataDir={}\nclientPortAddress=127.0.0.1\nclientPort={}\n", data.display(), self.port);
+        let mut text = format!(
+            "{CONFIGURATION}dataDir={}\nclientPortAddress=127.0.0.1\nclientPort={}\n",
+            data.display(),
+            self.port
+        );
         if let Some(port) = self.secure_port {
             text.push_str(&format!("secureClientPortAddress=127.0.0.1\nsecureClientPort={port}\n"));
         }
@@ -214,7 +218,17 @@ impl Setup {
         user::write_secret(&file, &text)?;
         let mut command = Command::new(&self.java);
         user::give_up_rights(&mut command, &self.directory);
-        command.args(["-Xmx96m", "-Xss256k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp", CLASSES]);
+        command.args([
+            "-Xmx96m",
+            "-Xss256k",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Xshare:auto",
+            // Its log is for errors only.
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-cp",
+        ]);
+        command.arg(super::class_path());
         command.args([
             "-Djava.net.preferIPv4Stack=true",
             "-Dzookeeper.jmx.log4j.disable=true",
