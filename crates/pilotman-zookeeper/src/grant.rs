@@ -29,7 +29,7 @@ pub(crate) enum Turn {
 pub(crate) async fn grant(place: &Arc<Place>, attempt: &Attempt, turn: Turn) -> Result<Grant> {
     let token = token(place, turn).await?;
     let lease = attempt.spec.lease.unwrap_or(place.session.timeout);
-    let from = place.session.valid_from(lease);
+    let from = place.session.surely_valid_from(lease).await.ok_or_else(failure::lost_session)?;
     place.hold(lease, from);
     Ok(Grant { token: Some(token), valid_from: Some(from), lease: None, state: Some(Box::new(place.clone())) })
 }

@@ -30,6 +30,8 @@ pub(crate) struct Session {
     troubled: AtomicBool,
     /// When the heartbeat that is under way was sent, in nanoseconds; 0: there is none.
     beating: AtomicU64,
+    /// A heartbeat was answered, or the session has ended.
+    pulsed: Notify,
     /// The keeper is to end.
     pub(crate) closing: Notify,
 }
@@ -60,6 +62,7 @@ impl Session {
             ended: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
             beating: AtomicU64::new(0),
+            pulsed: Notify::new(),
             closing: Notify::new(),
         })
     }
@@ -84,6 +87,26 @@ impl Session {
     /// From when a lease counts that is given or renewed now.
     pub(crate) fn valid_from(&self, lease: Duration) -> Time {
         lock(&self.pulse).valid_from(lease, self.now())
+    }
+
+    /// As [`Self::valid_from`], once at least half of the lease is left: after a time without answers the session may be
+    /// alive, and that not be sure. `None`: it has ended.
+    pub(crate) async fn surely_valid_from(&self, lease: Duration) -> Option<Time> {
+        loop {
+            let pulsed = self.pulsed.notified();
+            if self.has_ended() {
+                return None;
+            }
+            let from = self.valid_from(lease);
+            if from.after(lease).since(self.now()) >= lease / 2 {
+                return Some(from);
+            }
+            // The time is for a state of the driver that nobody tells.
+            tokio::select! {
+                () = pulsed => {}
+                () = tokio::time::sleep(Pulse::cadence(self.timeout)) => {}
+            }
+        }
     }
 
     /// Keeps a place; `false`: the session takes no more.
@@ -147,6 +170,7 @@ impl Session {
     /// It has ended. Holds are lost; waits go on elsewhere.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
+        self.pulsed.notify_waiters();
         let places = std::mem::take(&mut lock(&self.places).by_id);
         for place in places.values() {
             if place.is_held() {
@@ -202,6 +226,7 @@ impl Session {
 
     fn answered(&self, sent: Time) {
         lock(&self.pulse).answered(sent);
+        self.pulsed.notify_waiters();
         if !self.troubled.swap(false, Ordering::AcqRel) {
             return;
         }
