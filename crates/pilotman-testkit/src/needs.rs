@@ -104,7 +104,7 @@ pub const BACKENDS: &[BackendNeeds] = &[
         backend: "zookeeper",
         crates: &["pilotman-zookeeper", "pilotman", "pilotman-cli"],
         programs: &[],
-        servers: if cfg!(target_os = "linux") { &["zookeeper"] } else { &[] },
+        servers: if cfg!(target_os = "linux") { &["zookeeper", "zookeeper-ensemble"] } else { &[] },
     },
 ];
 

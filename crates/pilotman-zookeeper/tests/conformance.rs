@@ -5,5 +5,5 @@ mod suite;
 use pilotman_zookeeper::Layout;
 
 fn main() -> std::process::ExitCode {
-    pilotman_conformance::main(suite::one("zookeeper", Layout::DotNet))
+    pilotman_conformance::main(suite::of("zookeeper", "zookeeper", Layout::DotNet))
 }

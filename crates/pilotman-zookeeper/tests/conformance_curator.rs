@@ -5,5 +5,5 @@ mod suite;
 use pilotman_zookeeper::Layout;
 
 fn main() -> std::process::ExitCode {
-    pilotman_conformance::main(suite::one("zookeeper-curator", Layout::Curator).async_only())
+    pilotman_conformance::main(suite::of("zookeeper-curator", "zookeeper", Layout::Curator).async_only())
 }

@@ -56,6 +56,8 @@ pub const SERVERS: &[ServerKind] = &[
     mysql::MYSQL,
     #[cfg(unix)]
     zookeeper::ONE,
+    #[cfg(unix)]
+    zookeeper::THREE,
 ];
 
 /// A kind of server: what it takes, and how to start a throw-away one.

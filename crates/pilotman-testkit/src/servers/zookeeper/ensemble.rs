@@ -85,7 +85,8 @@ impl Ensemble {
     }
 }
 
-fn launch(
+/// Starts three with their files in `home`. A port that somebody took in between is an error.
+pub(super) fn launch(
     java: &Path,
     home: &Path,
     quorum_port: &mut impl FnMut(usize, usize, u16) -> u16,

@@ -34,6 +34,19 @@ pub(super) const ONE: ServerKind = ServerKind {
     },
 };
 
+pub(super) const THREE: ServerKind = ServerKind {
+    name: "zookeeper-ensemble",
+    about: "ZooKeeper 3.8, an ensemble of three",
+    programs: &[JAVA, SERVER],
+    start: |scratch| {
+        let members =
+            ensemble::launch(&java(|program| scratch.program(program))?, scratch.path(), &mut |_, _, port| port)?;
+        let addresses: Vec<String> = members.iter().map(ZooKeeper::address).collect();
+        let processes = members.into_iter().map(ZooKeeper::into_process).collect();
+        Ok(Started { urls: vec![format!("zookeeper://{}", addresses.join(","))], processes })
+    },
+};
+
 /// Where Java looks for classes.
 fn class_path() -> String {
     let mut path = CLASSES.to_owned();
