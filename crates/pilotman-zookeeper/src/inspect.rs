@@ -17,9 +17,12 @@ const BATCH: usize = 128;
 /// The queues of a lock's node; readers and writers stand in one.
 const QUEUES: [Kind; 3] = [Kind::Mutex, Kind::Write, Kind::Permit];
 
+/// What a node says; `None` for one that left, or that we may not read.
+type Said = Option<(Vec<u8>, Stat)>;
+
 /// One queue with what its nodes say.
 struct Queue {
-    nodes: Vec<(Sibling, Option<(Vec<u8>, Stat)>)>,
+    nodes: Vec<(Sibling, Said)>,
     holders: usize,
 }
 
@@ -27,8 +30,7 @@ fn request_error(error: DriverError, path: &str) -> Error {
     failure::of_request(error, path).no_effect(true)
 }
 
-/// What the nodes say; `None` for one that left, or that we may not read.
-async fn read(client: &Client, directory: &str, siblings: &[Sibling]) -> Result<Vec<Option<(Vec<u8>, Stat)>>> {
+async fn read(client: &Client, directory: &str, siblings: &[Sibling]) -> Result<Vec<Said>> {
     let mut all = Vec::with_capacity(siblings.len());
     for batch in siblings.chunks(BATCH) {
         let mut reader = client.new_multi_reader();
@@ -63,7 +65,7 @@ async fn queue(client: &Client, layout: Layout, directory: &str, kind: Kind, chi
     let mut nodes: Vec<_> = siblings.into_iter().zip(read).collect();
     let holders = match kind {
         Kind::Permit => {
-            let has_permit = |read: &Option<(Vec<u8>, Stat)>| read.as_ref().is_some_and(|(data, _)| data == ACQUIRED);
+            let has_permit = |read: &Said| read.as_ref().is_some_and(|(data, _)| data == ACQUIRED);
             // A permit can be taken before one that is older has said so.
             nodes.sort_by_key(|(_, read)| !has_permit(read));
             nodes.iter().filter(|(_, read)| has_permit(read)).count()
@@ -84,7 +86,7 @@ async fn children(client: &Client, path: &str) -> Result<Vec<String>> {
     }
 }
 
-fn holder(sibling: &Sibling, read: &Option<(Vec<u8>, Stat)>) -> Holder {
+fn holder(sibling: &Sibling, read: &Said) -> Holder {
     let mut holder = Holder::default();
     holder.primitive = Some(sibling.kind.as_str());
     holder.owner = "a node that can't be read".to_owned();

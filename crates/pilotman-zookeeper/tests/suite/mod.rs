@@ -10,8 +10,9 @@ use pilotman_zookeeper::zookeeper_client::{Client, Error};
 use pilotman_zookeeper::{Layout, ZooKeeper, ZooKeeperBackend};
 use tokio::runtime::Runtime;
 
-/// How long the server keeps the session of a process that is gone.
-const SESSION: Duration = Duration::from_secs(4);
+/// How long the servers keep the session of a process that is gone. One request may take a sixth of it: on a busy machine
+/// it must not be too short, above all where three servers have to agree.
+const SESSION: Duration = Duration::from_secs(12);
 
 /// Where a run keeps its locks: `<ports, separated by dots>-<random>`.
 struct Place {
@@ -76,6 +77,7 @@ pub(crate) fn of(name: &'static str, server: &'static str, layout: Layout) -> Un
         })
         .names(2000)
         .settle(Duration::from_millis(250))
+        .short_lease(Duration::from_secs(3))
         .lose(lose)
         .clean_up(nothing_left)
 }

@@ -222,7 +222,7 @@ async fn a_holder_as_the_dotnet_library_is_one_excludes_ours_and_is_excluded() {
     let (guard, _) = granted(waiting).await;
     let theirs = node("lock-", b"").await;
     let nodes = children(&client, &path).await;
-    assert!(nodes[0] < theirs[path.len() + 1..].to_owned() && nodes.len() == 2, "{nodes:?}");
+    assert!(nodes[0].as_str() < &theirs[path.len() + 1..] && nodes.len() == 2, "{nodes:?}");
     guard.release().await.unwrap();
     assert_eq!(children(&client, &path).await, [theirs[path.len() + 1..].to_owned()], "it is the first now");
     // Other kinds don't disturb each other.
