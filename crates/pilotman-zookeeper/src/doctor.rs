@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use pilotman_core::Result;
 use pilotman_core::backend::Finding;
+use pilotman_core::clock::Clock;
 use zookeeper_client::{Acl, Client, Error as DriverError, Permission};
 
 use crate::acl::AccessControl;
@@ -29,7 +30,7 @@ pub(crate) async fn diagnose(link: &Arc<Link>) -> Result<Vec<Finding>> {
     if zookeeper.tls.is_some() {
         findings.push(Finding::note("members", "how each member is can't be asked on its port for TLS"));
     } else {
-        members(&zookeeper.hosts, &mut findings).await;
+        members(&zookeeper.hosts, session.clock(), &mut findings).await;
     }
     bounds(zookeeper, &session, &mut findings).await;
     rights(zookeeper, &session.client, &mut findings).await;
@@ -43,8 +44,8 @@ pub(crate) async fn diagnose(link: &Arc<Link>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-async fn members(hosts: &[Host], findings: &mut Vec<Finding>) {
-    let answers = join_all(hosts.iter().map(|host| words::ask(host, "srvr", PATIENCE))).await;
+async fn members(hosts: &[Host], clock: &Arc<dyn Clock>, findings: &mut Vec<Finding>) {
+    let answers = join_all(hosts.iter().map(|host| words::ask(clock, host, "srvr", PATIENCE))).await;
     let mut modes = Vec::new();
     for (host, answer) in hosts.iter().zip(&answers) {
         let mode = answer.as_deref().and_then(|answer| words::value(answer, "Mode"));
@@ -99,7 +100,7 @@ async fn bounds(zookeeper: &ZooKeeper, session: &Session, findings: &mut Vec<Fin
     let mut configuration = None;
     if zookeeper.tls.is_none() {
         for host in &zookeeper.hosts {
-            if let Some(answer) = words::ask(host, "conf", PATIENCE).await {
+            if let Some(answer) = words::ask(session.clock(), host, "conf", PATIENCE).await {
                 configuration = Some(answer);
                 break;
             }

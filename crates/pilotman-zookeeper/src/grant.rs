@@ -66,14 +66,18 @@ fn data(place: &Place) -> Vec<u8> {
 /// Writes into our node; the transaction's number.
 async fn write(place: &Place, data: Vec<u8>) -> Result<i64> {
     let path = place.path().ok_or_else(vanished)?;
-    match place.session.client.set_data(&path, &data, None).await {
-        Ok(stat) => Ok(stat.mzxid),
-        Err(DriverError::NoNode) => {
-            place.set_gone();
-            Err(vanished())
+    loop {
+        match place.session.client.set_data(&path, &data, None).await {
+            Ok(stat) => return Ok(stat.mzxid),
+            Err(DriverError::NoNode) => {
+                place.set_gone();
+                return Err(vanished());
+            }
+            Err(error) if failure::ends_session(&error) => return Err(failure::lost_session()),
+            // It may have been done; then it is done again, with a later number.
+            Err(error) if failure::is_open(&error) => place.session.pause().await,
+            Err(error) => return Err(failure::of_request(error, &path).no_effect(false)),
         }
-        Err(error) if failure::ends_session(&error) => Err(failure::lost_session()),
-        Err(error) => Err(failure::of_request(error, &path).no_effect(false)),
     }
 }
 
@@ -90,7 +94,7 @@ async fn last_change(place: &Place) -> Result<i64> {
             }
             (Err(error), _) | (_, Err(error)) if failure::ends_session(&error) => return Err(failure::lost_session()),
             (Err(error), _) | (_, Err(error)) if failure::is_open(&error) => {
-                tokio::time::sleep(crate::place::RETRY).await;
+                place.session.pause().await;
             }
             (Err(error), _) | (_, Err(error)) => return Err(failure::of_request(error, &place.lock.path)),
         }

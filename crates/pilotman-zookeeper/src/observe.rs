@@ -6,7 +6,7 @@ use zookeeper_client::EventType;
 
 use crate::failure;
 use crate::link::Link;
-use crate::place::{Place, RETRY};
+use crate::place::Place;
 
 /// Begins to, unless that is done already.
 pub(crate) fn observe(link: &Arc<Link>, place: &Arc<Place>) {
@@ -26,7 +26,7 @@ async fn watch(place: Arc<Place>, path: String) {
                     break;
                 }
             }
-            Err(error) if failure::is_open(&error) => tokio::time::sleep(RETRY).await,
+            Err(error) if failure::is_open(&error) => place.session.pause().await,
             Err(error) => {
                 tracing::warn!(%error, "the node of a hold can't be watched; renewals look for it");
                 place.end_watch();

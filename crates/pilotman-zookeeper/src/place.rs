@@ -16,8 +16,6 @@ use crate::{failure, parents, path};
 
 /// So many nodes are read by one request.
 const BATCH: usize = 128;
-/// The pause before a request is repeated whose connection was lost.
-pub(crate) const RETRY: Duration = Duration::from_millis(20);
 
 /// One lock as the servers know it, made once for a name and its options.
 #[derive(Debug)]
@@ -280,7 +278,7 @@ impl Place {
                 Ok(found) => return Ok(found),
                 Err(error) if failure::ends_session(&error) => return Err(failure::lost_session()),
                 Err(DriverError::NoNode) => return Ok(None),
-                Err(error) if failure::is_open(&error) => tokio::time::sleep(RETRY).await,
+                Err(error) if failure::is_open(&error) => self.session.pause().await,
                 Err(error) => return Err(failure::of_request(error, &self.lock.path).no_effect(false)),
             }
             if client.state().is_terminated() {
@@ -352,7 +350,7 @@ impl Place {
                 Err(DriverError::NoNode) if again => return Ok(Removed::Removed),
                 Err(DriverError::NoNode) => return Ok(Removed::Missing),
                 Err(error) if failure::ends_session(&error) => return Ok(Removed::Missing),
-                Err(error) if failure::is_open(&error) => tokio::time::sleep(RETRY).await,
+                Err(error) if failure::is_open(&error) => self.session.pause().await,
                 Err(error) => {
                     lock(&self.state).deleting = again;
                     return Err(failure::of_request(error, path));

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use pilotman_core::LossReason;
 use pilotman_core::backend::{AttemptId, Environment};
-use pilotman_core::clock::{Clock, Time};
+use pilotman_core::clock::{Clock, Sleep, Time};
 use tokio::sync::Notify;
 use zookeeper_client::{Client, Error as DriverError, MultiWriteError};
 
 use crate::failure;
 use crate::place::Place;
 use crate::pulse::Pulse;
+
+/// See [`Session::pause`].
+const RETRY: Duration = Duration::from_millis(20);
 
 /// See the [module](self).
 pub(crate) struct Session {
@@ -75,6 +78,11 @@ impl Session {
         self.environment.clock.now()
     }
 
+    /// The pause before a request is repeated whose connection was lost.
+    pub(crate) async fn pause(&self) {
+        Sleep::new(self.clock().clone(), RETRY).await;
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire) || self.client.state().is_terminated()
     }
@@ -104,7 +112,7 @@ impl Session {
             // The time is for a state of the driver that nobody tells.
             tokio::select! {
                 () = pulsed => {}
-                () = tokio::time::sleep(Pulse::cadence(self.timeout)) => {}
+                () = Sleep::new(self.clock().clone(), Pulse::cadence(self.timeout)) => {}
             }
         }
     }

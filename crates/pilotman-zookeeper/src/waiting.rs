@@ -9,7 +9,7 @@ use zookeeper_client::{Error as DriverError, EventType, MultiReadResult, Oneshot
 use crate::contest::{self, Sibling, Standing};
 use crate::grant::{ACQUIRED, Turn, grant, vanished};
 use crate::link::Link;
-use crate::place::{Listing, Made, Place, RETRY, ZkLock};
+use crate::place::{Listing, Made, Place, ZkLock};
 use crate::{failure, path, sequence};
 
 /// So many nodes are read by one request.
@@ -152,7 +152,7 @@ impl<'a> Own<'a> {
         if !failure::is_open(&error) {
             return Err(failure::of_request(error, &self.place.lock.path).no_effect(false));
         }
-        tokio::time::sleep(RETRY).await;
+        self.place.session.pause().await;
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! The words of four letters by which a ZooKeeper tells how it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use pilotman_core::clock::{Clock, Sleep};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -11,7 +13,7 @@ use crate::host::Host;
 const LONGEST: u64 = 64 * 1024;
 
 /// What the server answers to a word; `None` if nothing, or it doesn't answer such words.
-pub(crate) async fn ask(host: &Host, word: &str, limit: Duration) -> Option<String> {
+pub(crate) async fn ask(clock: &Arc<dyn Clock>, host: &Host, word: &str, limit: Duration) -> Option<String> {
     let asked = async {
         let mut stream = TcpStream::connect((host.name.as_str(), host.port)).await?;
         stream.write_all(word.as_bytes()).await?;
@@ -19,7 +21,10 @@ pub(crate) async fn ask(host: &Host, word: &str, limit: Duration) -> Option<Stri
         stream.take(LONGEST).read_to_end(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)
     };
-    let answer = tokio::time::timeout(limit, asked).await.ok()?.ok()?;
+    let answer = tokio::select! {
+        answer = asked => answer.ok()?,
+        () = Sleep::new(clock.clone(), limit) => return None,
+    };
     let answer = String::from_utf8_lossy(&answer).into_owned();
     (!answer.is_empty() && !answer.contains("not in the whitelist")).then_some(answer)
 }
