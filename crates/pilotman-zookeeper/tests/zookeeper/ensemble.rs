@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pilotman_core::{HoldState, Locks, Release};
+use pilotman_core::{HoldState, Locks, LossReason, Release};
 use pilotman_testkit::proxy::{Flow, Proxy};
 use pilotman_testkit::servers::is_skipped;
 use pilotman_testkit::servers::zookeeper::{Ensemble, Mode};
 use pilotman_zookeeper::ZooKeeper;
 
-use crate::common::{LONG, eventually, granted, locks, locks_of, ms, waiter};
+use crate::common::{LONG, eventually, granted, locks_of, ms, options, waiter};
 
 fn of(ensemble: &Ensemble, session: Duration) -> Locks {
-    locks_of(ZooKeeper::hosts(ensemble.addresses()).unwrap().session_timeout(session).connect_timeout(ms(30_000)))
+    locks_of(ZooKeeper::hosts(ensemble.addresses()).unwrap().session_timeout(session).connect_timeout(ms(60_000)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +52,7 @@ async fn holds_and_waits_outlive_the_leader() {
     }
 }
 
-/// A follower that is cut off from its leader answers reads and pings until it notices, which here takes five seconds. The
+/// A follower that is cut off from its leader answers reads and pings until it notices, which here takes twenty seconds. The
 /// session ends at the leader meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_at_a_member_that_is_cut_off_is_told_lost_before_others_hold() {
@@ -69,18 +69,21 @@ async fn a_hold_at_a_member_that_is_cut_off_is_told_lost_before_others_hold() {
     .unwrap();
     let leader = ensemble.leader().unwrap();
     let follower = (0..3).find(|&member| ensemble.members[member].mode() == Some(Mode::Follower)).unwrap();
-    let (ours, others) = (locks(ensemble.members[follower].port()), locks(ensemble.members[leader].port()));
+    let session = Duration::from_secs(8);
+    let ours = locks_of(options(ensemble.members[follower].port()).session_timeout(session));
+    let others = of(&ensemble, Duration::from_secs(30));
     let guard = ours.mutex("m").acquire().await.unwrap();
     let lost = guard.lost();
     let told = tokio::spawn(async move { (lost.await, Instant::now()) });
     let next = waiter(&others.mutex("m"));
-    tokio::time::sleep(ms(2000)).await;
+    tokio::time::sleep(session / 2).await;
     assert!(!next.is_finished() && guard.ensure_held().is_ok());
     let link = &proxies[&(follower, leader)];
     link.requests(Flow::Hold);
     link.replies(Flow::Hold);
     let (reason, told) = tokio::time::timeout(LONG, told).await.unwrap().unwrap();
-    println!("{reason}");
+    assert_eq!(reason, LossReason::Expired);
+    assert!(ensemble.members[follower].mode() == Some(Mode::Follower), "it has not noticed");
     let (next, got) = granted(next).await;
     assert!(told <= got, "told {:?} too late", told - got);
     next.ensure_held().unwrap();

@@ -100,7 +100,7 @@ pub(super) fn launch(
         crate::user::make_directory(&directory.join("data"))?;
         crate::user::write_secret(&directory.join("data/myid"), &(own + 1).to_string())?;
         let mut lines =
-            vec!["initLimit=50".to_owned(), "syncLimit=25".to_owned(), "quorumListenOnAllIPs=false".to_owned()];
+            vec!["initLimit=50".to_owned(), "syncLimit=100".to_owned(), "quorumListenOnAllIPs=false".to_owned()];
         for other in 0..3 {
             let quorum = if other == own { ports[3 + other] } else { quorum_port(own, other, ports[3 + other]) };
             lines.push(format!("server.{}=127.0.0.1:{quorum}:{}", other + 1, ports[6 + other]));
