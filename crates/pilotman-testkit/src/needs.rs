@@ -100,6 +100,12 @@ pub const BACKENDS: &[BackendNeeds] = &[
         programs: &[],
         servers: if cfg!(target_os = "linux") { &["mariadb", "mysql"] } else { &[] },
     },
+    BackendNeeds {
+        backend: "zookeeper",
+        crates: &["pilotman-zookeeper", "pilotman", "pilotman-cli"],
+        programs: &[],
+        servers: if cfg!(target_os = "linux") { &["zookeeper", "zookeeper-ensemble"] } else { &[] },
+    },
 ];
 
 /// The row of one backend.

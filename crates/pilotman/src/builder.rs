@@ -121,6 +121,14 @@ impl Builder {
         self
     }
 
+    /// Uses locks on a ZooKeeper ensemble.
+    #[cfg(feature = "zookeeper")]
+    pub fn use_zookeeper(mut self, zookeeper: pilotman_zookeeper::ZooKeeper) -> Self {
+        let backend = pilotman_zookeeper::ZooKeeperBackend::new(zookeeper);
+        self.backends.push(backend.map(|backend| Arc::new(backend) as _));
+        self
+    }
+
     /// The lease of locks that name none. Default: the backend's.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.options.lease = Some(lease);

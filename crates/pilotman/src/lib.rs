@@ -15,6 +15,8 @@ pub use pilotman_mysql as mysql;
 pub use pilotman_postgres as postgres;
 #[cfg(feature = "redis")]
 pub use pilotman_redis as redis;
+#[cfg(feature = "zookeeper")]
+pub use pilotman_zookeeper as zookeeper;
 
 mod address;
 mod backends;
@@ -28,7 +30,7 @@ mod locks;
 mod percent;
 mod query;
 mod scheme;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis", feature = "zookeeper"))]
 mod secret;
 
 pub use backends::{BackendInfo, backends};

@@ -12,6 +12,8 @@ pub mod postgres;
 #[cfg(unix)]
 pub mod redis;
 mod shared;
+#[cfg(unix)]
+pub mod zookeeper;
 
 use std::fmt;
 use std::io;
@@ -52,6 +54,10 @@ pub const SERVERS: &[ServerKind] = &[
     mysql::MARIADB,
     #[cfg(unix)]
     mysql::MYSQL,
+    #[cfg(unix)]
+    zookeeper::ONE,
+    #[cfg(unix)]
+    zookeeper::THREE,
 ];
 
 /// A kind of server: what it takes, and how to start a throw-away one.

@@ -21,6 +21,8 @@ pub(crate) mod redis;
 pub(crate) mod redlock;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod sessions;
+#[cfg(feature = "zookeeper")]
+pub(crate) mod zookeeper;
 
 /// Makes a backend of an address.
 pub(crate) type Open = fn(&mut Address) -> Result<Arc<dyn Backend>>;
@@ -111,6 +113,17 @@ pub(crate) const ALL: &[Scheme] = &[
         #[cfg(feature = "redis")]
         open: Some(redlock::open),
         #[cfg(not(feature = "redis"))]
+        open: None,
+    },
+    Scheme {
+        kind: "zookeeper",
+        schemes: &["zookeeper", "zookeeper+tls"],
+        example: "zookeeper://10.0.0.1,10.0.0.2,10.0.0.3/app",
+        feature: "zookeeper",
+        several_hosts: true,
+        #[cfg(feature = "zookeeper")]
+        open: Some(zookeeper::open),
+        #[cfg(not(feature = "zookeeper"))]
         open: None,
     },
 ];

@@ -1,0 +1,65 @@
+//! What a session needs while it is open: heartbeats, an eye on its state, holds freed that nobody renews, empty nodes
+//! removed, an end when nobody needs it.
+
+use std::sync::{Arc, Weak};
+
+use pilotman_core::clock::Sleep;
+use zookeeper_client::SessionState;
+
+use crate::link::Link;
+use crate::pulse::Pulse;
+use crate::session::Session;
+
+/// See the [module](self). It ends with the session.
+pub(crate) async fn keep(link: Weak<Link>, session: Arc<Session>) {
+    let cadence = Pulse::cadence(session.timeout);
+    let mut states = session.client.state_watcher();
+    let mut next = session.now();
+    loop {
+        tokio::select! {
+            state = states.changed() => match state {
+                SessionState::SyncConnected => session.beat(),
+                SessionState::Disconnected | SessionState::ConnectedReadOnly => session.trouble(),
+                state => {
+                    tracing::debug!(?state, "the session has ended");
+                    break;
+                }
+            },
+            () = Sleep::until(session.clock().clone(), next) => {
+                next = session.now().after(cadence);
+                session.beat();
+                if !tick(&link, &session) {
+                    break;
+                }
+            }
+            () = session.closing.notified() => break,
+        }
+        if session.has_ended() {
+            break;
+        }
+    }
+    session.end();
+    if let Some(link) = link.upgrade() {
+        link.forget(&session);
+    }
+}
+
+/// What is due; `false`: nobody needs the session any longer.
+fn tick(link: &Weak<Link>, session: &Arc<Session>) -> bool {
+    let Some(link) = link.upgrade() else { return false };
+    for place in session.take_overdue() {
+        tokio::spawn(async move { place.remove_surely().await });
+    }
+    if !link.parents.is_empty() {
+        let (parents, session) = (link.parents.clone(), session.clone());
+        tokio::spawn(async move {
+            parents.remove(&session.client, Some(session.now()), |path| session.uses(path)).await;
+        });
+        return true;
+    }
+    if session.retire_if_idle(link.zookeeper.idle_timeout) {
+        tracing::debug!("nobody needs the session");
+        return false;
+    }
+    true
+}
