@@ -1,0 +1,22 @@
+#![doc = include_str!("../os.md")]
+
+mod names;
+mod options;
+mod sync;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub use linux::OsBackend;
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub use windows::OsBackend;
+
+#[cfg(not(any(target_os = "linux", windows)))]
+mod elsewhere;
+#[cfg(not(any(target_os = "linux", windows)))]
+pub use elsewhere::OsBackend;
+
+pub use options::{OsOptions, Scope};
