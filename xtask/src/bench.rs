@@ -34,9 +34,10 @@ pub(crate) struct Options {
 }
 
 /// The rows, each with the program of the package `pilotman-bench` that measures it.
-const ROWS: [(&str, &str); 5] = [
+const ROWS: [(&str, &str); 6] = [
     ("file", "bench-file"),
     ("memory", "bench-memory"),
+    ("os", "bench-os"),
     ("redis", "bench-redis"),
     ("redlock", "bench-redlock"),
     ("run", "bench-run"),
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn an_unknown_row_lists_the_known_ones() {
         let error = chosen(&["files".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("files") && error.contains("file, memory, redis, redlock, run"), "{error}");
+        assert!(error.contains("files") && error.contains("file, memory, os, redis, redlock, run"), "{error}");
         assert_eq!(chosen(&["run".to_owned()]).unwrap(), [("run", "bench-run")]);
         assert_eq!(chosen(&[]).unwrap().len(), ROWS.len());
     }

@@ -153,7 +153,9 @@ impl Backend for OsBackend {
         match observed {
             Ok(Some(())) => {}
             Ok(None) => environment.events.lost(id, LossReason::Gone),
-            Err(error) => tracing::debug!(%error, "a hold can't be watched; its loss is noticed when the guard is asked"),
+            Err(error) => {
+                tracing::debug!(%error, "a hold can't be watched; its loss is noticed when the guard is asked")
+            }
         }
     }
 

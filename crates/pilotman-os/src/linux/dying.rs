@@ -23,7 +23,9 @@ pub(crate) fn has_stopped(pid: u32, start: u64) -> bool {
         return true;
     }
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
-    !tasks.flatten().any(|task| fs::read_to_string(task.path().join("status")).is_ok_and(|status| may_still_act(&status)))
+    !tasks
+        .flatten()
+        .any(|task| fs::read_to_string(task.path().join("status")).is_ok_and(|status| may_still_act(&status)))
 }
 
 /// Whether a thread is doomed (it was sent SIGKILL, as all threads of a dying process are) but has not taken notice.

@@ -13,6 +13,9 @@ use super::slot::Slot;
 use super::wait::Wait;
 use crate::sync::lock;
 
+/// The deaths of so many processes are listened for; what others leave is found by the timer.
+const MOST_BLOCKERS: usize = 100;
+
 /// What a chain says about one key, for one attempt.
 struct Survey {
     holds: u32,
@@ -138,11 +141,11 @@ impl Process {
         let mut blockers = Vec::new();
         latched.each(|index, entry| {
             let owner = entry.owner.load(Ordering::Relaxed);
-            let blocks = entry.state.load(Ordering::Relaxed) == HOLDS || entry.kind.load(Ordering::Relaxed) == WRITE;
-            if index != mine && is(entry, slot.key) && blocks && owner != self.owner && !blockers.contains(&owner) {
+            // Those who wait too: one who was told and dies before its attempt can't pass that on.
+            if index != mine && is(entry, slot.key) && owner != self.owner && !blockers.contains(&owner) {
                 blockers.push(owner);
             }
-            true
+            blockers.len() < MOST_BLOCKERS
         })?;
         if let Some(entry) = self.entry(mine) {
             entry.state.store(WAITS, Ordering::SeqCst);
@@ -250,19 +253,19 @@ impl Latched<'_> {
         Ok(waits)
     }
 
-    /// Tells the one who has waited longest and was not told yet; with `readers` only if it is a reader.
+    /// Tells the one who has waited longest and was not told yet, writers first: while one waits no reader gets in. With
+    /// `readers` only if no writer waits.
     pub(super) fn tell_next(&mut self, key: [u64; 2], readers: bool) -> Result<()> {
-        let mut first: Option<(u64, u32)> = None;
+        let mut first: Option<(bool, u64, u32)> = None;
         self.each(|index, entry| {
             if is(entry, key) && entry.state.load(Ordering::Relaxed) == WAITS {
-                let turn = entry.token.load(Ordering::Relaxed);
-                if first.is_none_or(|(earlier, _)| turn < earlier) {
-                    first = Some((turn, index));
-                }
+                let order = (entry.kind.load(Ordering::Relaxed) != WRITE, entry.token.load(Ordering::Relaxed), index);
+                first = Some(first.map_or(order, |first| first.min(order)));
             }
             true
         })?;
-        let Some(entry) = first.and_then(|(_, index)| self.process.entry(index)) else { return Ok(()) };
+        let Some((_, _, index)) = first else { return Ok(()) };
+        let Some(entry) = self.process.entry(index) else { return Ok(()) };
         if !readers || entry.kind.load(Ordering::Relaxed) == READ {
             entry.state.store(TOLD, Ordering::SeqCst);
             self.tell(entry.owner.load(Ordering::Relaxed));

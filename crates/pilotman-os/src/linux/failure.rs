@@ -14,7 +14,9 @@ pub(crate) fn failed(what: &str, path: &Path, errno: Errno) -> Error {
             "the table needs some 7 MB there: free some space (in a container: a larger --shm-size), or use another \
              directory",
         ),
-        Errno::MFILE => (Error::unavailable(message), "this process has too many files open: raise its limit (ulimit -n)"),
+        Errno::MFILE => {
+            (Error::unavailable(message), "this process has too many files open: raise its limit (ulimit -n)")
+        }
         Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::AGAIN => {
             (Error::unavailable(message), "the machine is short of memory, threads or open files; try again later")
         }
@@ -23,7 +25,9 @@ pub(crate) fn failed(what: &str, path: &Path, errno: Errno) -> Error {
         }
         Errno::NOENT | Errno::NOTDIR => (Error::misconfigured(message), "use a directory that exists"),
         Errno::ROFS => (Error::misconfigured(message), "the file system is read-only; use a directory on another one"),
-        Errno::LOOP => (Error::misconfigured(message), "it is a symbolic link, which could lead a lock astray; remove it"),
+        Errno::LOOP => {
+            (Error::misconfigured(message), "it is a symbolic link, which could lead a lock astray; remove it")
+        }
         Errno::NAMETOOLONG => (Error::misconfigured(message), "use a directory with a shorter path"),
         Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV | Errno::NXIO => {
             (Error::misconfigured(message), "this system or file system can't do it; use the file backend")

@@ -61,9 +61,10 @@ impl Process {
         fork::count();
         let mut joined = lock(&JOINED);
         joined.retain(|process| process.strong_count() > 0);
-        let known = joined.iter().filter_map(Weak::upgrade).find(|process| {
-            process.is_here() && process.table.place == *place && !process.table.is_replaced()
-        });
+        let known = joined
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|process| process.is_here() && process.table.place == *place && !process.table.is_replaced());
         if let Some(known) = known {
             return Ok(known);
         }
@@ -201,7 +202,10 @@ impl Process {
                 && dying::is_gone(member.pid.load(Ordering::SeqCst), member.start.load(Ordering::SeqCst))
                 && member.word.compare_exchange(word, DIED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
             {
-                tracing::warn!(pid = member.pid.load(Ordering::SeqCst), "a process was gone and the kernel had not told");
+                tracing::warn!(
+                    pid = member.pid.load(Ordering::SeqCst),
+                    "a process was gone and the kernel had not told"
+                );
             }
         }
     }

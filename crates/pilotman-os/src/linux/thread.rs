@@ -128,9 +128,8 @@ impl Process {
     /// Passes on what stands in the table for waits and holds of this process.
     fn deliver(&self) {
         let told = |(id, wait): &(&AttemptId, &Arc<Wait>)| {
-            self.entry(wait.entry).is_some_and(|entry| {
-                entry.state.load(Ordering::SeqCst) == TOLD && attempt_of(entry) == **id
-            })
+            self.entry(wait.entry)
+                .is_some_and(|entry| entry.state.load(Ordering::SeqCst) == TOLD && attempt_of(entry) == **id)
         };
         // Wakers are foreign code: not to be called under the mutex.
         let waits: Vec<_> = lock(&self.waits).iter().filter(told).map(|(_, wait)| wait.clone()).collect();
