@@ -1,7 +1,9 @@
 #![doc = include_str!("../os.md")]
 
+#[cfg(any(target_os = "linux", windows))]
 mod names;
 mod options;
+#[cfg(any(target_os = "linux", windows))]
 mod sync;
 
 #[cfg(target_os = "linux")]
