@@ -15,7 +15,7 @@ pub(crate) fn diagnose(shared: &Shared) -> Result<Vec<Finding>> {
     let process = shared.current()?;
     let path = shared.place.path.display();
     let members = process.table.members.iter().filter(|member| member.word.load(Ordering::SeqCst) & TID != 0).count();
-    let entries = process.table.entries.iter().filter(|entry| entry.owner.load(Ordering::SeqCst) != 0).count();
+    let entries = process.table.used().iter().filter(|entry| entry.owner.load(Ordering::SeqCst) != 0).count();
     let mut findings = vec![Finding::fine(
         "table",
         format!("{path}: {members} of {MEMBERS} processes, {entries} of {ENTRIES} holds and waits"),

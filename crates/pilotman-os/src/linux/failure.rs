@@ -28,6 +28,7 @@ pub(crate) fn failed(what: &str, path: &Path, errno: Errno) -> Error {
         Errno::LOOP => {
             (Error::misconfigured(message), "it is a symbolic link, which could lead a lock astray; remove it")
         }
+        Errno::ISDIR => (Error::misconfigured(message), "it is a directory; remove it, or use another directory"),
         Errno::NAMETOOLONG => (Error::misconfigured(message), "use a directory with a shorter path"),
         Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV | Errno::NXIO => {
             (Error::misconfigured(message), "this system or file system can't do it; use the file backend")

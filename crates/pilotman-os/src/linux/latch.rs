@@ -147,7 +147,7 @@ impl Latched<'_> {
     fn rebuild(&self) {
         let number = self.number();
         let mut head = 0;
-        for (index, entry) in self.process.table.entries.iter().enumerate() {
+        for (index, entry) in self.process.table.used().iter().enumerate() {
             if entry.bucket.load(Ordering::SeqCst) == number && entry.owner.load(Ordering::SeqCst) != 0 {
                 entry.next.store(head, Ordering::Relaxed);
                 head = index as u32 + 1;
@@ -167,6 +167,10 @@ impl Latched<'_> {
         for step in 0..ENTRIES {
             let index = (*self.turn + step) % ENTRIES;
             let entry = &self.process.table.entries[index];
+            let unused = &self.process.table.header.unused.0;
+            if unused.load(Ordering::Relaxed) <= index as u32 {
+                unused.fetch_max(index as u32 + 1, Ordering::SeqCst);
+            }
             if entry.owner.load(Ordering::Relaxed) == 0
                 && entry.owner.compare_exchange(0, self.process.owner, Ordering::SeqCst, Ordering::SeqCst).is_ok()
             {

@@ -1,6 +1,6 @@
 //! What the processes of a table share: a fixed layout of atomics, so that nobody can break more than the locks in it.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Processes that can use a table at a time.
 pub(crate) const MEMBERS: usize = 2048;
@@ -50,6 +50,16 @@ pub(crate) struct Header {
     pub(crate) token: Own<AtomicU64>,
     /// The last number of a waiter.
     pub(crate) turn: Own<AtomicU64>,
+    /// Entries from here on were never used, and nobody has to look at their memory.
+    pub(crate) unused: Own<AtomicU32>,
+}
+
+impl Layout {
+    /// The entries that were ever used.
+    pub(crate) fn used(&self) -> &[Entry] {
+        let used = self.header.unused.0.load(Ordering::SeqCst) as usize;
+        &self.entries[..used.min(ENTRIES)]
+    }
 }
 
 /// A value with a cache line of its own.

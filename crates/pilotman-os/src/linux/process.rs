@@ -230,7 +230,7 @@ impl Process {
             }
         }
         // What was taken but not put into a chain when its owner died.
-        for entry in &self.table.entries {
+        for entry in self.table.used() {
             let owner = entry.owner.load(Ordering::SeqCst);
             if owner != 0 && entry.bucket.load(Ordering::SeqCst) == 0 && self.life(owner) == Life::Dead {
                 // Whoever else does the same is as good.
@@ -274,7 +274,7 @@ fn has_stopped(member: &Member) -> bool {
 /// Takes a free place; `None` if there is none.
 fn claim(table: &Table, robust: &'static Robust, tid: u32) -> Result<Option<u32>, Errno> {
     for step in 0..2 * MEMBERS {
-        let index = (tid as usize + step) % MEMBERS;
+        let index = step % MEMBERS;
         let member = &table.members[index];
         let claimed = member.claimed.load(Ordering::SeqCst);
         // Second time round: those who died while they came or went.

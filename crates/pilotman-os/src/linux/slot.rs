@@ -63,14 +63,17 @@ pub(crate) fn bucket(key: [u64; 2]) -> usize {
 
 /// Half of a SHA-256: two of n names have the same key with odds of n² in 2¹²⁹.
 pub(crate) fn key(rule: NameRule, domain: &str, name: &str) -> Result<[u64; 2]> {
-    let physical = match rule {
-        NameRule::DotNet => names::dotnet(name),
-        NameRule::Strict | NameRule::Exact => name.to_owned(),
+    let (rule, physical) = match rule {
+        NameRule::DotNet => ("dotnet", names::dotnet(name)),
+        NameRule::Strict => ("strict", name.to_owned()),
+        NameRule::Exact => ("exact", name.to_owned()),
         _ => return Err(Error::unsupported("the os backend does not know this rule for names")),
     };
     let mut hash = Sha256::new();
-    hash.update(domain.as_bytes());
-    hash.update([0]);
+    for part in [rule, domain] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
     hash.update(physical.as_bytes());
     let digest = hash.finalize();
     let word = |at: usize| digest[at..at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));

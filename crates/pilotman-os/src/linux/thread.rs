@@ -107,7 +107,7 @@ fn sleep(
 /// The place is free for another process. What this one has left there, if anything, is cleared away by the next.
 fn leave(table: &Table, member: &Member) {
     let owner = |word: u64| word as u32 == (member_index(table, member) + 1);
-    let left = table.entries.iter().any(|entry| owner(entry.owner.load(Ordering::SeqCst)));
+    let left = table.used().iter().any(|entry| owner(entry.owner.load(Ordering::SeqCst)));
     let word = member.word.load(Ordering::SeqCst);
     if left {
         member.word.store(DIED, Ordering::SeqCst);
