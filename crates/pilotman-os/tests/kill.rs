@@ -1,10 +1,9 @@
 //! Processes are killed while they hold, wait, take and give back: nobody overlaps, nobody hangs, no permit is lost.
 //!
 //! A short run by default; `cargo xtask faults os` makes the long one.
-#![cfg(target_os = "linux")]
+#![cfg(any(target_os = "linux", windows))]
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -20,12 +19,23 @@ const ROLE: &str = "PILOTMAN_OS_TEST_ROLE";
 const DIRECTORY: &str = "PILOTMAN_OS_TEST_DIRECTORY";
 
 fn kills() -> u32 {
-    std::env::var("PILOTMAN_FAULTS_KILLS").map_or(120, |count| count.parse().expect("a number of kills"))
+    // Starting a process takes long under Wine.
+    let few = if cfg!(windows) { 25 } else { 120 };
+    std::env::var("PILOTMAN_FAULTS_KILLS").map_or(few, |count| count.parse().expect("a number of kills"))
 }
 
 fn locks(directory: &Path) -> Locks {
-    let backend = OsBackend::new(OsOptions::new().directory(directory)).unwrap();
+    #[cfg(target_os = "linux")]
+    let options = OsOptions::new().directory(directory);
+    #[cfg(windows)]
+    let options = OsOptions::new();
+    let backend = OsBackend::new(options).unwrap();
     Locks::from(pilotman_core::Locks::builder_shared(Arc::new(backend)).build())
+}
+
+/// A name that no other test has: on Windows all use the same namespace.
+fn name(directory: &Path) -> String {
+    format!("kill-{}", directory.file_name().unwrap().to_str().unwrap())
 }
 
 /// What the processes of a test share beside the locks: numbers in a file.
@@ -49,12 +59,19 @@ impl Board {
 
     fn get(&self, at: usize) -> u64 {
         let mut bytes = [0; 8];
-        self.0.read_exact_at(&mut bytes, at as u64 * 8).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::FileExt::read_exact_at(&self.0, &mut bytes, at as u64 * 8).unwrap();
+        #[cfg(windows)]
+        assert_eq!(std::os::windows::fs::FileExt::seek_read(&self.0, &mut bytes, at as u64 * 8).unwrap(), 8);
         u64::from_le_bytes(bytes)
     }
 
     fn set(&self, at: usize, value: u64) {
-        self.0.write_all_at(&value.to_le_bytes(), at as u64 * 8).unwrap();
+        let bytes = value.to_le_bytes();
+        #[cfg(unix)]
+        std::os::unix::fs::FileExt::write_all_at(&self.0, &bytes, at as u64 * 8).unwrap();
+        #[cfg(windows)]
+        assert_eq!(std::os::windows::fs::FileExt::seek_write(&self.0, &bytes, at as u64 * 8).unwrap(), 8);
     }
 
     /// How many are inside, killed ones aside: as they were all at one moment, or nobody if that can't be told.
@@ -179,7 +196,7 @@ fn kill_at_random(test: &str, directory: &Path) {
 fn a_mutex() {
     if let Some((number, directory)) = role() {
         let (board, mut dice) = (Board::open(&directory), Dice::new());
-        let mutex = locks(&directory).mutex("kill");
+        let mutex = locks(&directory).mutex(name(&directory));
         loop {
             let guard = mutex.acquire().unwrap();
             be_inside(&board, number, true, 1, &mut dice);
@@ -188,14 +205,15 @@ fn a_mutex() {
     }
     let directory = tempfile::tempdir().unwrap();
     kill_at_random("a_mutex", directory.path());
-    assert!(locks(directory.path()).mutex("kill").try_acquire_for(LONG).unwrap().is_some());
+    assert!(locks(directory.path()).mutex(name(directory.path())).try_acquire_for(LONG).unwrap().is_some());
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_reader_writer_lock() {
     if let Some((number, directory)) = role() {
         let (board, mut dice) = (Board::open(&directory), Dice::new());
-        let lock = locks(&directory).rw_lock("kill");
+        let lock = locks(&directory).rw_lock(name(&directory));
         loop {
             if dice.roll(3) == 0 {
                 let guard = lock.write().unwrap();
@@ -216,7 +234,7 @@ fn a_reader_writer_lock() {
     }
     let directory = tempfile::tempdir().unwrap();
     kill_at_random("a_reader_writer_lock", directory.path());
-    assert!(locks(directory.path()).rw_lock("kill").try_write_for(LONG).unwrap().is_some());
+    assert!(locks(directory.path()).rw_lock(name(directory.path())).try_write_for(LONG).unwrap().is_some());
 }
 
 #[test]
@@ -224,7 +242,7 @@ fn a_semaphore() {
     const PERMITS: u32 = 2;
     if let Some((number, directory)) = role() {
         let (board, mut dice) = (Board::open(&directory), Dice::new());
-        let semaphore = locks(&directory).semaphore("kill", PERMITS);
+        let semaphore = locks(&directory).semaphore(name(&directory), PERMITS);
         loop {
             let guard = semaphore.acquire().unwrap();
             be_inside(&board, number, false, PERMITS.into(), &mut dice);
@@ -234,7 +252,7 @@ fn a_semaphore() {
     let directory = tempfile::tempdir().unwrap();
     kill_at_random("a_semaphore", directory.path());
     let locks = locks(directory.path());
-    let semaphore = locks.semaphore("kill", PERMITS);
+    let semaphore = locks.semaphore(name(directory.path()), PERMITS);
     let all: Vec<_> =
         (0..PERMITS).map(|_| semaphore.try_acquire_for(LONG).unwrap().expect("no permit is lost")).collect();
     assert!(semaphore.try_acquire().unwrap().is_none(), "no permit is made");
@@ -243,10 +261,11 @@ fn a_semaphore() {
 }
 
 /// The file locks that are measured beside have this weakness; this backend must not.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_forked_child_that_lives_on_keeps_nothing() {
     if let Some((_, directory)) = role() {
-        let guard = locks(&directory).mutex("kill").acquire().unwrap();
+        let guard = locks(&directory).mutex(name(&directory)).acquire().unwrap();
         // SAFETY: the child makes nothing but system calls.
         #[allow(unsafe_code)]
         let child = unsafe { libc::fork() };
@@ -275,10 +294,10 @@ fn a_forked_child_that_lives_on_keeps_nothing() {
         std::thread::sleep(Duration::from_millis(5));
     };
     let locks = locks(directory.path());
-    assert!(locks.mutex("kill").try_acquire().unwrap().is_none());
+    assert!(locks.mutex(name(directory.path())).try_acquire().unwrap().is_none());
     holder.child.kill().unwrap();
     holder.child.wait().unwrap();
-    let guard = locks.mutex("kill").try_acquire_for(LONG).unwrap();
+    let guard = locks.mutex(name(directory.path())).try_acquire_for(LONG).unwrap();
     assert!(guard.is_some());
     assert!(Path::new(&format!("/proc/{child}")).exists(), "the child lives on");
     let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();

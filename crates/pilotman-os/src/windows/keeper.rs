@@ -116,8 +116,13 @@ impl Keeper {
     }
 
     fn tell(&self, command: Command) -> Result<()> {
-        lock(&self.commands).push_back(command);
-        self.bell.give_back().map_err(|code| failed("can't ring", "a keeper of locks", code).no_effect(false))
+        let mut commands = lock(&self.commands);
+        commands.push_back(command);
+        self.bell.give_back().map_err(|code| {
+            // Nobody has seen it: the mutex is ours.
+            commands.pop_back();
+            failed("can't ring", "a keeper of locks", code)
+        })
     }
 
     fn ask<T>(&self, command: impl FnOnce(Sender<Result<T>>) -> Command) -> Result<T> {
@@ -133,8 +138,13 @@ impl Keeper {
     /// Begins a wait, at a keeper that has room.
     pub(crate) fn wait(id: AttemptId, physical: &Arc<Physical>) -> Result<(Arc<Self>, Arc<Cell>)> {
         let (keeper, cell) = (Self::with_room(physical)?, Arc::<Cell>::default());
-        keeper.tell(Command::Wait(id, physical.clone(), cell.clone()))?;
-        Ok((keeper, cell))
+        match keeper.tell(Command::Wait(id, physical.clone(), cell.clone())) {
+            Ok(()) => Ok((keeper, cell)),
+            Err(error) => {
+                keeper.load.fetch_sub(objects(physical) as usize, Ordering::SeqCst);
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn give_back(&self, id: AttemptId) -> Result<bool> {
