@@ -28,7 +28,10 @@ fn locks(directory: &Path) -> Locks {
     #[cfg(target_os = "linux")]
     let options = OsOptions::new().directory(directory);
     #[cfg(windows)]
-    let options = OsOptions::new();
+    let options = {
+        let _ = directory;
+        OsOptions::new()
+    };
     let backend = OsBackend::new(options).unwrap();
     Locks::from(pilotman_core::Locks::builder_shared(Arc::new(backend)).build())
 }
@@ -302,4 +305,59 @@ fn a_forked_child_that_lives_on_keeps_nothing() {
     assert!(Path::new(&format!("/proc/{child}")).exists(), "the child lives on");
     let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
     rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+}
+
+/// The kernel tells of the death of one thread while others are still at work in it.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_lock_passes_on_when_all_threads_have_stopped() {
+    const THREADS: usize = 8;
+    const ROUNDS: usize = 15;
+    if let Some((_, directory)) = role() {
+        let guard = locks(&directory).mutex(name(&directory)).acquire().unwrap();
+        // Each thread counts in a place of its own, for as long as it can.
+        std::thread::scope(|scope| {
+            for place in 0..THREADS {
+                let board = Board::open(&directory);
+                scope.spawn(move || {
+                    for count in 1.. {
+                        board.set(place, count);
+                    }
+                });
+            }
+        });
+        drop(guard);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let locks = locks(directory.path());
+    let mutex = locks.mutex(name(directory.path()));
+    let board = Board::open(directory.path());
+    let counts = || (0..THREADS).map(|place| board.get(place)).collect::<Vec<_>>();
+    for round in 0..ROUNDS {
+        (0..THREADS).for_each(|place| board.set(place, 0));
+        let mut holder = Worker::start("the_lock_passes_on_when_all_threads_have_stopped", directory.path(), 0);
+        let start = Instant::now();
+        while counts().contains(&0) {
+            assert!(start.elapsed() < LONG, "the threads don't count");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Attempts in a tight loop: a wait takes longer than what is looked for here.
+        let pid = rustix::process::Pid::from_raw(holder.child.id().try_into().unwrap()).unwrap();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(2));
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        });
+        let guard = loop {
+            assert!(start.elapsed() < LONG, "it does not come free");
+            if let Some(guard) = mutex.try_acquire().unwrap() {
+                break guard;
+            }
+        };
+        let seen = counts();
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(counts(), seen, "somebody still counted when the lock had passed on, in round {round}");
+        guard.release().unwrap();
+        killer.join().unwrap();
+        holder.child.wait().unwrap();
+    }
 }
