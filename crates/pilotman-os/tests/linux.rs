@@ -322,3 +322,52 @@ fn a_program_that_is_run_in_place_of_the_holder_has_no_lock() {
     holder.kill().unwrap();
     holder.wait().unwrap();
 }
+
+#[test]
+fn a_forked_child_is_a_process_of_its_own() {
+    const TEST: &str = "a_forked_child_is_a_process_of_its_own";
+    if let Some((_, directory)) = role() {
+        let parent = locks(&directory);
+        let guard = parent.mutex("a").acquire().unwrap();
+        // SAFETY: this process has threads, but none of them is in the middle of anything: the child can go on.
+        #[allow(unsafe_code)]
+        let forked = unsafe { libc::fork() };
+        if forked == 0 {
+            // Through what it has from its parent, and anew.
+            let refused = parent.mutex("a").try_acquire().unwrap().is_none();
+            let taken = parent.mutex("b").try_acquire().unwrap();
+            let anew = locks(&directory).mutex("b").try_acquire().unwrap().is_none();
+            drop(guard);
+            let kept = locks(&directory).mutex("a").try_acquire().unwrap().is_none();
+            let sound = refused && taken.is_some() && anew && kept;
+            // SAFETY: ends the child at once, without what the parent would do at its end.
+            #[allow(unsafe_code)]
+            unsafe {
+                libc::_exit(if sound { 0 } else { 1 })
+            }
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child that was just made.
+        #[allow(unsafe_code)]
+        let ended = unsafe { libc::waitpid(forked, &raw mut status, 0) };
+        assert_eq!((ended, status), (forked, 0));
+        assert!(parent.mutex("a").try_acquire().unwrap().is_none(), "the child gave nothing back");
+        assert!(parent.mutex("b").try_acquire_for(LONG).unwrap().is_some(), "what the child had went with it");
+        guard.release().unwrap();
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut forking = child(TEST, "parent", directory.path());
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = forking.try_wait().unwrap() {
+            break status;
+        }
+        if start.elapsed() > LONG {
+            forking.kill().unwrap();
+            panic!("parent or child hang");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(status.success());
+}
