@@ -1,9 +1,10 @@
-//! The tasks of this repository: `cargo xtask test | lint | servers | bench | docs`.
+//! The tasks of this repository: `cargo xtask test | lint | servers | bench | faults | docs`.
 
 #![forbid(unsafe_code)]
 
 mod bench;
 mod docs;
+mod faults;
 mod lint;
 mod servers;
 mod shell;
@@ -31,6 +32,8 @@ enum Task {
     Servers(servers::Options),
     /// Measure, and compare with budgets.toml.
     Bench(bench::Options),
+    /// Run the long form of the tests that break things.
+    Faults(faults::Options),
     /// Build the API documentation without a warning, and write the generated tables.
     Docs(docs::Options),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Lint(options) => lint::run(&options),
         Task::Servers(options) => servers::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Faults(options) => faults::run(&options),
         Task::Docs(options) => docs::run(&options),
     };
     match result {

@@ -4,7 +4,7 @@
 #[path = "file/pair.rs"]
 mod pair;
 #[cfg(unix)]
-#[path = "file/wake.rs"]
+#[path = "wake.rs"]
 mod wake;
 
 #[cfg(unix)]
@@ -13,7 +13,8 @@ fn main() -> Result<(), pilotman_bench::Failure> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => {
             pair::measure()?;
-            wake::measure()
+            let directory = tempfile::tempdir()?;
+            wake::measure(&format!("file://{}", directory.path().display())).map(drop)
         }
         // How this program starts itself as the other process.
         ["hold", url] => wake::hold(url),

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(unix)]
 mod names;
 mod options;
 

@@ -72,6 +72,7 @@ pub const BACKENDS: &[BackendNeeds] = &[
         programs: if cfg!(target_os = "linux") { &[FLOCK] } else { &[] },
         servers: &[],
     },
+    BackendNeeds { backend: "os", crates: &["pilotman-os", "pilotman", "pilotman-cli"], programs: &[], servers: &[] },
     BackendNeeds {
         backend: "redis",
         crates: &["pilotman-redis", "pilotman", "pilotman-cli"],

@@ -96,6 +96,14 @@ impl Builder {
         self
     }
 
+    /// Uses locks of this machine's operating system.
+    #[cfg(feature = "os")]
+    pub fn use_os(mut self, options: pilotman_os::OsOptions) -> Self {
+        let backend = pilotman_os::OsBackend::new(options);
+        self.backends.push(backend.map(|backend| Arc::new(backend) as _));
+        self
+    }
+
     /// Uses locks on PostgreSQL.
     #[cfg(feature = "postgres")]
     pub fn use_postgres(mut self, postgres: pilotman_postgres::Postgres) -> Self {

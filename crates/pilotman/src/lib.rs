@@ -11,6 +11,8 @@ pub use pilotman_core::{
 pub use pilotman_file as file;
 #[cfg(feature = "mysql")]
 pub use pilotman_mysql as mysql;
+#[cfg(feature = "os")]
+pub use pilotman_os as os;
 #[cfg(feature = "postgres")]
 pub use pilotman_postgres as postgres;
 #[cfg(feature = "redis")]

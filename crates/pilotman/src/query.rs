@@ -77,7 +77,7 @@ impl Query {
     }
 
     // Most backends use these; a build without any of them is no reason to warn.
-    #[cfg_attr(not(any(feature = "file", feature = "redis")), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "file", feature = "os", feature = "redis")), allow(dead_code))]
     pub(crate) fn take_bool(&mut self, name: &'static str) -> Result<Option<bool>> {
         self.take_as(name, "true or false", |text| match text {
             "true" | "1" | "yes" | "" => Some(true),
@@ -91,7 +91,7 @@ impl Query {
         self.take_as(name, "a number", |text| text.parse().ok())
     }
 
-    #[cfg_attr(not(any(feature = "file", feature = "redis")), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "file", feature = "os", feature = "redis")), allow(dead_code))]
     pub(crate) fn take_names(&mut self, name: &'static str) -> Result<Option<NameRule>> {
         self.take_as(name, "dotnet, strict or exact", parse_names)
     }
@@ -116,7 +116,7 @@ impl Query {
     }
 }
 
-#[cfg_attr(not(any(feature = "file", feature = "redis")), allow(dead_code))]
+#[cfg_attr(not(any(feature = "file", feature = "os", feature = "redis")), allow(dead_code))]
 pub(crate) fn parse_names(text: &str) -> Option<NameRule> {
     match text {
         "dotnet" => Some(NameRule::DotNet),

@@ -32,6 +32,20 @@ async fn files_are_a_url_away() {
     guard.release().await.unwrap();
 }
 
+#[cfg(all(feature = "os", target_os = "linux"))]
+#[tokio::test]
+async fn locks_of_the_operating_system_are_a_url_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("os://?directory={}&names=strict", directory.path().display());
+    let (one, other) = (Locks::connect(&url).await.unwrap(), Locks::connect(&url).await.unwrap());
+    assert_eq!(one.backend_kind(), "os");
+    let guard = one.mutex("invoice:42").acquire().await.unwrap();
+    assert!(other.mutex("invoice:42").try_acquire().await.unwrap().is_none());
+    guard.release().await.unwrap();
+    let built = Locks::builder().use_os(pilotman::os::OsOptions::new().directory(directory.path())).build().unwrap();
+    assert!(built.mutex("invoice:42").try_acquire().await.unwrap().is_some());
+}
+
 #[test]
 fn bad_addresses_are_clear_errors_without_secrets() {
     let bad = [
@@ -58,6 +72,14 @@ fn bad_addresses_are_clear_errors_without_secrets() {
         ("file:///tmp/x?lease=10s", "don't expire"),
         #[cfg(feature = "file")]
         ("file://:s3cret@[::/x", "can't be read"),
+        #[cfg(feature = "os")]
+        ("os://:s3cret@host", "has neither host nor path"),
+        #[cfg(feature = "os")]
+        ("os:///s3cret", "has neither host nor path"),
+        #[cfg(feature = "os")]
+        ("os://?scope=s3cret", "must be machine or session"),
+        #[cfg(all(feature = "os", target_os = "linux"))]
+        ("os://?security=s3cret", "is for Windows"),
     ];
     for (url, part) in bad {
         let error = Locks::open(url).unwrap_err();

@@ -13,6 +13,8 @@ pub(crate) mod file;
 pub(crate) mod memory;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
+#[cfg(feature = "os")]
+pub(crate) mod os;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "redis")]
@@ -72,6 +74,17 @@ pub(crate) const ALL: &[Scheme] = &[
         #[cfg(feature = "mysql")]
         open: Some(mysql::open),
         #[cfg(not(feature = "mysql"))]
+        open: None,
+    },
+    Scheme {
+        kind: "os",
+        schemes: &["os"],
+        example: "os://",
+        feature: "os",
+        several_hosts: false,
+        #[cfg(feature = "os")]
+        open: Some(os::open),
+        #[cfg(not(feature = "os"))]
         open: None,
     },
     Scheme {

@@ -1,0 +1,79 @@
+//! Where the table is, and who could play tricks with it.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use pilotman_core::{Error, Result};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::failure::{failed, unfit};
+
+/// Opens the directory, making it if it is missing. Whoever can write there could replace the table, unless the sticky
+/// bit keeps others' files safe.
+pub(crate) fn open(path: &Path, shared: bool) -> Result<OwnedFd> {
+    let fail = |errno| failed("can't open the directory of the lock table", path, errno);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            let mode = if shared { 0o755 } else { 0o700 };
+            let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+            made.map_err(|error| {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                failed("can't make the directory of the lock table", path, errno)
+            })?;
+            rustix::fs::open(path, flags, Mode::empty()).map_err(fail)?
+        }
+        other => other.map_err(fail)?,
+    };
+    let stat = rustix::fs::fstat(&directory).map_err(fail)?;
+    let user = rustix::process::geteuid().as_raw();
+    if stat.st_uid != user && stat.st_uid != 0 {
+        return Err(unfit(
+            path,
+            &format!("belongs to another user (id {}), who could replace the lock table", stat.st_uid),
+            "use a directory of your own or of root",
+        ));
+    }
+    if stat.st_mode & 0o022 != 0 && stat.st_mode & 0o1000 == 0 {
+        return Err(unfit(
+            path,
+            &format!("can be written by others (mode {:o}), who could replace the lock table", stat.st_mode & 0o7777),
+            "set the sticky bit (chmod +t), or use another directory",
+        ));
+    }
+    Ok(directory)
+}
+
+/// Refuses what can't be a table of ours.
+pub(crate) fn judge(path: &Path, stat: &Stat, shared: bool, size: u64) -> Result<()> {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(unfit(path, "is no regular file, so it can't be the lock table", "remove it"));
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if !shared && stat.st_uid != user {
+        return Err(unfit(
+            path,
+            &format!("belongs to another user (id {})", stat.st_uid),
+            "have it removed, or use another directory; if several users are meant to share the locks, say so with \
+             the option shared",
+        ));
+    }
+    if !shared && stat.st_mode & 0o077 != 0 {
+        return Err(unfit(
+            path,
+            &format!("is open to other users (mode {:o})", stat.st_mode & 0o7777),
+            "take the permission away (chmod go=); if several users are meant to share the locks, say so with the \
+             option shared",
+        ));
+    }
+    if u64::try_from(stat.st_size).ok() != Some(size) {
+        return Err(damaged(path));
+    }
+    Ok(())
+}
+
+pub(crate) fn damaged(path: &Path) -> Error {
+    unfit(path, "is no lock table of this version", "remove it when no process uses it")
+}
