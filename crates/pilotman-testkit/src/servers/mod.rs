@@ -4,6 +4,8 @@
 //! the modules here.
 
 #[cfg(unix)]
+pub mod azurite;
+#[cfg(unix)]
 pub mod mysql;
 #[cfg(unix)]
 mod port;
@@ -52,6 +54,8 @@ pub const SERVERS: &[ServerKind] = &[
     mysql::MARIADB,
     #[cfg(unix)]
     mysql::MYSQL,
+    #[cfg(unix)]
+    azurite::ONE,
 ];
 
 /// A kind of server: what it takes, and how to start a throw-away one.

@@ -1,0 +1,108 @@
+//! Attempts under way. An attempt goes on when nobody waits for it any longer: a request that is dropped may be carried out all
+//! the same, and what it takes would be held until its lease ends. So each is seen through, and what nobody wants is given back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use pilotman_core::backend::AttemptId;
+use pilotman_core::clock::Sleep;
+use pilotman_core::{Error, ErrorKind, Result};
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+use crate::hold::{self, Lock, Taken, lease_id};
+use crate::store::Store;
+
+/// How much longer than its lease an attempt is waited for: what it takes later than that has to be given back by nobody.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// See the [module](self).
+#[derive(Default)]
+pub(crate) struct Flights {
+    /// Attempts whose outcome is not known to the engine, and whether they have ended.
+    open: Mutex<HashMap<AttemptId, watch::Receiver<bool>>>,
+    /// Where they are made.
+    runtime: OnceLock<Handle>,
+}
+
+impl Flights {
+    fn open(&self) -> MutexGuard<'_, HashMap<AttemptId, watch::Receiver<bool>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes an attempt. Dropping the future leaves it to [`Self::settle`].
+    pub(crate) async fn attempt(
+        &self,
+        store: &Arc<Store>,
+        lock: &Lock,
+        id: AttemptId,
+        lease: Option<Duration>,
+    ) -> Result<Option<Taken>> {
+        let (ended, has_ended) = watch::channel(false);
+        self.open().insert(id, has_ended);
+        let (reply, answer) = oneshot::channel();
+        let runtime = self.runtime.get_or_init(Handle::current);
+        runtime.spawn(see_through(store.clone(), lock.clone(), id, lease, reply, ended));
+        let answer = answer.await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Closed, "the runtime that drives the backend has ended").no_effect(false))
+        });
+        // From here on the engine knows, unless nobody does.
+        if answer.as_ref().map_or_else(Error::has_no_effect, |_| true) {
+            self.open().remove(&id);
+        }
+        answer
+    }
+
+    /// Runs something where attempts are made. Whoever has a hold has made one.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime.get() {
+            runtime.spawn(task);
+        }
+    }
+
+    /// Gives back what an attempt of unknown outcome was granted, once it has ended.
+    pub(crate) async fn settle(
+        &self,
+        store: &Store,
+        lock: &Lock,
+        id: AttemptId,
+    ) -> Result<()> {
+        let Some(mut ended) = self.open().get(&id).cloned() else { return Ok(()) };
+        // A task that is gone without a word has ended, too.
+        let _ = ended.wait_for(|ended| *ended).await;
+        hold::undo(store, &lock.blob, &lease_id(id)).await?;
+        self.open().remove(&id);
+        Ok(())
+    }
+}
+
+async fn see_through(
+    store: Arc<Store>,
+    lock: Lock,
+    id: AttemptId,
+    lease: Option<Duration>,
+    reply: oneshot::Sender<Result<Option<Taken>>>,
+    ended: watch::Sender<bool>,
+) {
+    let id = lease_id(id);
+    let take = hold::take(&store, &lock.blob, &id, lock.wanted(lease));
+    // What has no end must be given back whenever it comes.
+    let answer = match (lease, store.environment()) {
+        (Some(lease), Some(environment)) => {
+            let patience = Sleep::new(environment.clock.clone(), lease + PATIENCE);
+            tokio::select! {
+                answer = take => answer,
+                () = patience => Err(Error::unavailable("the service gave no answer in time")),
+            }
+        }
+        _ => take.await,
+    };
+    let unwanted = reply.send(answer).err();
+    if let Some(Ok(Some(_))) = unwanted
+        && let Err(error) = hold::undo(&store, &lock.blob, &id).await
+    {
+        tracing::debug!(%error, "what nobody waits for any longer could not be given back at once");
+    }
+    ended.send_replace(true);
+}
