@@ -186,7 +186,7 @@ impl Backend for AzureBackend {
 
     fn try_acquire<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
-            let taken = self.flights.attempt(&self.store, lock_of(attempt), attempt.id, attempt.spec.lease).await?;
+            let taken = self.flights.attempt(&self.store, attempt).await?;
             Ok(match taken {
                 // The lease counts from when the engine made the call: before its first byte.
                 Some(taken) => Outcome::Granted(Grant {
@@ -201,7 +201,7 @@ impl Backend for AzureBackend {
 
     fn abandon<'a>(&'a self, attempts: &'a [Attempt]) -> BoxFuture<'a, Vec<Result<()>>> {
         let lease = attempts.first().and_then(|attempt| attempt.spec.lease);
-        let settle = |attempt: &'a Attempt| self.flights.settle(&self.store, lock_of(attempt), attempt.id);
+        let settle = |attempt: &'a Attempt| self.flights.settle(&self.store, attempt);
         Box::pin(each(&self.store, lease, attempts.iter().map(settle).collect()))
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pilotman_core::backend::AttemptId;
+use pilotman_core::backend::{Attempt, AttemptId};
 use pilotman_core::clock::Sleep;
 use pilotman_core::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
@@ -20,36 +20,46 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// See the [module](self).
 #[derive(Default)]
 pub(crate) struct Flights {
-    /// Attempts whose outcome is not known to the engine, and whether they have ended.
-    open: Mutex<HashMap<AttemptId, watch::Receiver<bool>>>,
+    open: Mutex<HashMap<AttemptId, Flight>>,
     /// Where they are made.
     runtime: OnceLock<Handle>,
 }
 
+/// What is known of an attempt.
+#[derive(Clone)]
+enum Flight {
+    /// It is under way, or it is not known what it led to; and whether it has ended.
+    Open(watch::Receiver<bool>),
+    /// It led to nothing.
+    Refused,
+}
+
 impl Flights {
-    fn open(&self) -> MutexGuard<'_, HashMap<AttemptId, watch::Receiver<bool>>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<AttemptId, Flight>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes an attempt. Dropping the future leaves it to [`Self::settle`].
-    pub(crate) async fn attempt(
-        &self,
-        store: &Arc<Store>,
-        lock: &Lock,
-        id: AttemptId,
-        lease: Option<Duration>,
-    ) -> Result<Option<Taken>> {
+    pub(crate) async fn attempt(&self, store: &Arc<Store>, attempt: &Attempt) -> Result<Option<Taken>> {
+        let (lock, id): (&Lock, _) = (attempt.spec.prepared(), attempt.id);
         let (ended, has_ended) = watch::channel(false);
-        self.open().insert(id, has_ended);
+        self.open().insert(id, Flight::Open(has_ended));
         let (reply, answer) = oneshot::channel();
         let runtime = self.runtime.get_or_init(Handle::current);
-        runtime.spawn(see_through(store.clone(), lock.clone(), id, lease, reply, ended));
+        runtime.spawn(see_through(store.clone(), lock.clone(), id, attempt.spec.lease, reply, ended));
         let answer = answer.await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Closed, "the runtime that drives the backend has ended").no_effect(false))
         });
-        // From here on the engine knows, unless nobody does.
-        if answer.as_ref().map_or_else(Error::has_no_effect, |_| true) {
-            self.open().remove(&id);
+        let nothing = match &answer {
+            Ok(taken) => taken.is_none(),
+            Err(error) => error.has_no_effect(),
+        };
+        match nothing {
+            // Who waits tries again, and tells when he no longer does.
+            true if attempt.waits => drop(self.open().insert(id, Flight::Refused)),
+            true => drop(self.open().remove(&id)),
+            false if answer.is_ok() => drop(self.open().remove(&id)),
+            false => {}
         }
         answer
     }
@@ -61,17 +71,19 @@ impl Flights {
         }
     }
 
-    /// Gives back what an attempt of unknown outcome was granted, once it has ended.
-    pub(crate) async fn settle(
-        &self,
-        store: &Store,
-        lock: &Lock,
-        id: AttemptId,
-    ) -> Result<()> {
-        let Some(mut ended) = self.open().get(&id).cloned() else { return Ok(()) };
-        // A task that is gone without a word has ended, too.
-        let _ = ended.wait_for(|ended| *ended).await;
-        hold::undo(store, &lock.blob, &lease_id(id)).await?;
+    /// Gives back what an attempt was granted, once it has ended.
+    pub(crate) async fn settle(&self, store: &Store, attempt: &Attempt) -> Result<()> {
+        let (lock, id): (&Lock, _) = (attempt.spec.prepared(), attempt.id);
+        let flight = self.open().get(&id).cloned();
+        match flight {
+            Some(Flight::Refused) => {}
+            Some(Flight::Open(mut ended)) => {
+                // A task that is gone without a word has ended, too.
+                let _ = ended.wait_for(|ended| *ended).await;
+                hold::undo(store, &lock.blob, &lease_id(id)).await?;
+            }
+            None => hold::undo(store, &lock.blob, &lease_id(id)).await?,
+        }
         self.open().remove(&id);
         Ok(())
     }

@@ -9,6 +9,8 @@ pub use pilotman_core::{
 
 #[cfg(feature = "file")]
 pub use pilotman_file as file;
+#[cfg(feature = "azure")]
+pub use pilotman_azure as azure;
 #[cfg(feature = "mysql")]
 pub use pilotman_mysql as mysql;
 #[cfg(feature = "postgres")]
@@ -28,7 +30,7 @@ mod locks;
 mod percent;
 mod query;
 mod scheme;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "azure", feature = "mysql", feature = "postgres", feature = "redis"))]
 mod secret;
 
 pub use backends::{BackendInfo, backends};

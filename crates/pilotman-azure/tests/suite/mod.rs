@@ -16,6 +16,8 @@ use pilotman_testkit::servers::azurite::{ACCOUNT, KEY, endpoint_of};
 use pilotman_testkit::servers::{is_skipped, shared_or_skip};
 use tokio::runtime::Runtime;
 
+use crate::shared::account_sas;
+
 /// How requests show that they may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code)]
@@ -24,16 +26,8 @@ pub(crate) enum By {
     Sas,
 }
 
-/// A SAS for the whole account, for some hours.
-pub(crate) fn account_sas(rights: &str) -> String {
-    let end = azure_core::time::OffsetDateTime::now_utc() + azure_core::time::Duration::hours(4);
-    let end = format!("{}-{:02}-{:02}T{:02}:{:02}:{:02}Z", end.year(), u8::from(end.month()), end.day(), end.hour(), end.minute(), end.second());
-    let version = "2019-12-12";
-    let text = format!("{ACCOUNT}\n{rights}\nb\nsco\n\n{end}\n\n\n{version}\n");
-    let signature = azure_core::hmac::hmac_sha256(&text, &azure_core::credentials::Secret::new(KEY)).unwrap();
-    let signature: String = azure_core::http::Url::parse_with_params("http://h/", [("sig", signature)]).unwrap().query().unwrap().to_owned();
-    format!("sv={version}&ss=b&srt=sco&sp={rights}&se={}&{signature}", end.replace(':', "%3A"))
-}
+/// Longer than any run takes.
+const LIFE: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// A place is `p<port>-<run>`, and that is the name of its container.
 fn endpoint(place: &str) -> String {
@@ -46,7 +40,7 @@ fn connect(place: &str, by: By, rule: NameRule) -> AzureBackend {
     let azure = AzureBlob::endpoint(&endpoint(place), place).expect("it is an endpoint");
     let azure = match by {
         By::SharedKey => azure.account_key(KEY).expect("it is a key"),
-        By::Sas => azure.sas(account_sas("rwdlc")).expect("it is a SAS"),
+        By::Sas => azure.sas(account_sas("rwdlc", LIFE)).expect("it is a SAS"),
     };
     let azure = azure.names(rule).create_container(true).lease(AzureBackend::SHORTEST_LEASE).expect("Azure has it");
     AzureBackend::new(azure).expect("these options are right")
@@ -62,7 +56,7 @@ impl Admin {
     fn new(place: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut url = Url::parse(&format!("{}/{place}", endpoint(place))).unwrap();
-        url.set_query(Some(&account_sas("rwdlc")));
+        url.set_query(Some(&account_sas("rwdlc", LIFE)));
         let container = runtime.block_on(async { BlobContainerClient::new(url, None, None) }).unwrap();
         Self { runtime, container }
     }
