@@ -19,13 +19,17 @@ use crate::blob::Blob;
 use crate::flights::Flights;
 use crate::hold::{self, BlobLease, Lock, lease_id};
 use crate::options::AzureBlob;
-use crate::store::{Store, within};
+use crate::store::{Store, asked, within};
 use crate::{doctor, inspect, tokens, watch};
 
 /// So many requests for holds of one batch are under way at once, each on a connection of its own.
 const AT_ONCE: usize = 64;
 /// A batch has as much time as one operation.
 const OPERATION: Duration = Duration::from_secs(2);
+/// How long looking at one lock may take.
+const LOOK: Duration = Duration::from_secs(10);
+/// How long looking at many may take, and at how the container is set up.
+const LONG_LOOK: Duration = Duration::from_secs(60);
 
 /// Locks by blob leases. See the [crate](crate).
 pub struct AzureBackend {
@@ -174,7 +178,7 @@ impl Backend for AzureBackend {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(inspect::check(&self.store))
+        Box::pin(asked(&self.store, LOOK, inspect::check(&self.store)))
     }
 
     fn ready(&self) -> Option<BoxFuture<'_, Result<()>>> {
@@ -235,18 +239,26 @@ impl Backend for AzureBackend {
     }
 
     fn inspect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Inspection>> {
-        Box::pin(async move { inspect::inspect(&self.store, target, &*self.blob(target)?).await })
+        Box::pin(asked(
+            &self.store,
+            LOOK,
+            async move { inspect::inspect(&self.store, target, &*self.blob(target)?).await },
+        ))
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Inspection>>> {
-        Box::pin(inspect::list(&self.store))
+        Box::pin(asked(&self.store, LONG_LOOK, inspect::list(&self.store)))
     }
 
     fn force_release<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Vec<Holder>>> {
-        Box::pin(async move { inspect::force_release(&self.store, &*self.blob(target)?).await })
+        Box::pin(asked(
+            &self.store,
+            LOOK,
+            async move { inspect::force_release(&self.store, &*self.blob(target)?).await },
+        ))
     }
 
     fn diagnose(&self) -> BoxFuture<'_, Result<Vec<Finding>>> {
-        Box::pin(doctor::diagnose(&self.store))
+        Box::pin(asked(&self.store, LONG_LOOK, doctor::diagnose(&self.store)))
     }
 }

@@ -10,7 +10,8 @@ use azure_core::http::{Etag, RequestContent};
 use azure_storage_blob::BlobClient;
 use azure_storage_blob::models::{
     BlobClientAcquireLeaseOptions, BlobClientBreakLeaseOptions, BlobClientDeleteOptions,
-    BlobClientGetPropertiesResultHeaders, BlobClientSetMetadataOptions, BlobClientUploadOptions, LeaseDuration, LeaseState,
+    BlobClientGetPropertiesResultHeaders, BlobClientSetMetadataOptions, BlobClientUploadOptions, LeaseDuration,
+    LeaseState,
 };
 
 /// What the .NET library marks a blob with that it made for a lock. Names of metadata have no case.
@@ -121,11 +122,8 @@ impl Blob {
 
     /// Removes the blob and with it the lease, if it is still as it was. Without an id: if nobody has it leased.
     pub(crate) async fn delete(&self, id: Option<&str>, etag: &str) -> Answer<()> {
-        let options = BlobClientDeleteOptions {
-            lease_id: id.map(str::to_owned),
-            if_match: matching(etag),
-            ..Default::default()
-        };
+        let options =
+            BlobClientDeleteOptions { lease_id: id.map(str::to_owned), if_match: matching(etag), ..Default::default() };
         self.client.delete(Some(options)).await.map(drop)
     }
 

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn strings_of_the_portal_are_read() {
-        let usual = "DefaultEndpointsProtocol=https;AccountName=contoso;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net";
+        let usual =
+            "DefaultEndpointsProtocol=https;AccountName=contoso;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net";
         assert_eq!(at(usual), ("https://contoso.blob.core.windows.net/".into(), "contoso".into(), "key"));
         let sas = "BlobEndpoint=https://contoso.blob.core.windows.net/;QueueEndpoint=https://q/;SharedAccessSignature=sv=1&sp=rwd&sig=x";
         assert_eq!(at(sas), ("https://contoso.blob.core.windows.net/".into(), "contoso".into(), "sas"));
@@ -107,7 +108,10 @@ mod tests {
         assert_eq!(at(own), ("https://blobs.example/".into(), "contoso".into(), "key"));
         let emulator = ("http://127.0.0.1:10000/devstoreaccount1".into(), "devstoreaccount1".into(), "key");
         assert_eq!(at("UseDevelopmentStorage=true"), emulator);
-        assert_eq!(at("AccountName=contoso;EndpointSuffix=core.chinacloudapi.cn;").0, "https://contoso.blob.core.chinacloudapi.cn/");
+        assert_eq!(
+            at("AccountName=contoso;EndpointSuffix=core.chinacloudapi.cn;").0,
+            "https://contoso.blob.core.chinacloudapi.cn/"
+        );
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! Whether a container is set up safely for locks. Nothing is changed: where a right is tried, it is on a blob that isn't there.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use azure_core::http::headers::{HeaderName, Headers};
 use azure_core::time::{OffsetDateTime, parse_rfc7231};
-use azure_storage_blob::models::{
-    BlobContainerClientGetPropertiesResultHeaders, BlobContainerClientListBlobsOptions,
-};
+use azure_storage_blob::models::{BlobContainerClientGetPropertiesResultHeaders, BlobContainerClientListBlobsOptions};
 use futures_util::TryStreamExt;
 use pilotman_core::backend::Finding;
 use pilotman_core::{ErrorKind, Result};
@@ -17,10 +15,12 @@ use crate::hold::lease_id;
 use crate::inspect;
 use crate::options::{Access, Place};
 use crate::sas::Sas;
-use crate::store::Store;
+use crate::store::{Store, asked};
 
 /// When the service answered, by its own clock.
 const DATE: HeaderName = HeaderName::from_static("date");
+/// Who gives no answer at first is not asked for more.
+const FIRST: Duration = Duration::from_secs(10);
 /// Azure refuses a signature that is older than this, in seconds.
 const REFUSED: i64 = 15 * 60;
 /// From here on a clock is wrong.
@@ -30,7 +30,7 @@ const SOON: i64 = 7 * 24 * 60 * 60;
 
 /// See the [module](self).
 pub(crate) async fn diagnose(store: &Store) -> Result<Vec<Finding>> {
-    inspect::check(store).await?;
+    asked(store, FIRST, inspect::check(store)).await?;
     let mut findings = vec![Finding::fine("use", "the container can be reached and used")];
     findings.push(transport(store));
     findings.extend(signature(store));
@@ -62,8 +62,10 @@ fn transport(store: &Store) -> Finding {
 fn signature(store: &Store) -> Vec<Finding> {
     match &store.options.access {
         Access::Sas(sas) => of_sas(sas, OffsetDateTime::now_utc()),
-        Access::Key(_) => vec![Finding::note("access", "the account key allows everything in the account")
-            .advice("a SAS for the container or Entra ID is safer")],
+        Access::Key(_) => vec![
+            Finding::note("access", "the account key allows everything in the account")
+                .advice("a SAS for the container or Entra ID is safer"),
+        ],
         Access::Identity(_) => vec![Finding::fine("access", "tokens of Entra ID are renewed by themselves")],
         Access::None => Vec::new(),
     }
@@ -96,13 +98,17 @@ fn of_sas(sas: &Sas, now: OffsetDateTime) -> Vec<Finding> {
 /// Policies of the container, and by the way how far the service's clock is from ours.
 async fn container(store: &Store, findings: &mut Vec<Finding>) {
     let Some(container) = store.container() else {
-        return findings.push(Finding::note("container", "only a blob's client was handed in: the container is not looked at"));
+        return findings
+            .push(Finding::note("container", "only a blob's client was handed in: the container is not looked at"));
     };
     let found = match container.get_properties(None).await {
         Ok(found) => found,
         Err(error) => {
             let why = failure::error("the container's properties can't be read", &error);
-            return findings.push(Finding::note("immutability", format!("whether policies keep blobs from being changed is not known: {why}")));
+            return findings.push(Finding::note(
+                "immutability",
+                format!("whether policies keep blobs from being changed is not known: {why}"),
+            ));
         }
     };
     let on = |answer: azure_core::Result<Option<bool>>| answer.ok().flatten() == Some(true);
@@ -130,9 +136,12 @@ fn clock(headers: &Headers, is_signed: bool) -> Finding {
     let what = format!("the clock of this machine is {} s {side} the service's", ahead.abs());
     match apart {
         ..=2 => Finding::fine("clock", "the clock of this machine agrees with the service's"),
-        _ if apart >= REFUSED && is_signed => Finding::problem("clock", what + ", which refuses signatures by it").advice("set it right"),
-        _ if apart >= WRONG => Finding::warning("clock", what)
-            .advice("set it right: from 15 minutes on signatures are refused, and a SAS begins or ends at another time"),
+        _ if apart >= REFUSED && is_signed => {
+            Finding::problem("clock", what + ", which refuses signatures by it").advice("set it right")
+        }
+        _ if apart >= WRONG => Finding::warning("clock", what).advice(
+            "set it right: from 15 minutes on signatures are refused, and a SAS begins or ends at another time",
+        ),
         _ => Finding::note("clock", what),
     }
 }
@@ -144,13 +153,15 @@ async fn soft_delete(store: &Store) -> Finding {
         return Finding::fine("soft delete", "blobs of locks stay, so that there is nothing to keep of them");
     }
     let Some(service) = store.service() else {
-        return Finding::note("soft delete", "whether the account has it is not known of a client that was handed in").advice(ADVICE);
+        return Finding::note("soft delete", "whether the account has it is not known of a client that was handed in")
+            .advice(ADVICE);
     };
     let policy = match service.get_properties(None).await.and_then(|found| found.into_model()) {
         Ok(properties) => properties.delete_retention_policy,
         Err(error) => {
             let why = failure::error("the service's properties can't be read", &error);
-            return Finding::note("soft delete", format!("whether the account has it is not known: {why}")).advice(ADVICE);
+            return Finding::note("soft delete", format!("whether the account has it is not known: {why}"))
+                .advice(ADVICE);
         }
     };
     match policy.filter(|policy| policy.enabled == Some(true)) {
@@ -214,7 +225,9 @@ async fn lists(store: &Store) -> Option<Finding> {
 
 fn ends(store: &Store) -> Finding {
     match store.options.lease {
-        Some(lease) => Finding::fine("lease", format!("the lock of a process that dies is free after {} s", lease.as_secs())),
+        Some(lease) => {
+            Finding::fine("lease", format!("the lock of a process that dies is free after {} s", lease.as_secs()))
+        }
         None => Finding::warning("lease", "leases have no end: the lock of a process that dies stays taken")
             .advice("break it (pilotman release --force), or use leases with an end"),
     }
@@ -222,7 +235,7 @@ fn ends(store: &Store) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use azure_core::time::{Duration, to_rfc7231};
+    use azure_core::time::to_rfc7231;
     use pilotman_core::backend::Severity;
 
     use super::*;
@@ -237,7 +250,7 @@ mod tests {
             (-3600, false, Severity::Warning),
         ] {
             let mut headers = Headers::new();
-            headers.insert(DATE, to_rfc7231(&(OffsetDateTime::now_utc() + Duration::seconds(off))));
+            headers.insert(DATE, to_rfc7231(&(OffsetDateTime::now_utc() + azure_core::time::Duration::seconds(off))));
             let finding = clock(&headers, is_signed);
             assert_eq!(finding.severity, severity, "{off}: {finding}");
             assert!(off <= 1 || finding.what.contains("behind"), "{finding}");

@@ -34,7 +34,8 @@ pub(crate) fn is(error: &SdkError, codes: &[&str]) -> bool {
 
 /// Whether the blob is not there. An answer to `HEAD` has no body, and may have no code.
 pub(crate) fn is_missing_blob(error: &SdkError) -> bool {
-    said(error).is_some_and(|said| said.status == 404 && !matches!(said.code, "ContainerNotFound" | "ContainerBeingDeleted"))
+    said(error)
+        .is_some_and(|said| said.status == 404 && !matches!(said.code, "ContainerNotFound" | "ContainerBeingDeleted"))
 }
 
 /// Whether somebody has the blob leased.
@@ -78,13 +79,17 @@ pub(crate) fn error(what: &str, error: &SdkError) -> Error {
     match error.kind() {
         SdkKind::HttpResponse { status, .. } => answer(what, *status, said(error).map_or("", |said| said.code)),
         SdkKind::Connection => match certificate(error) {
-            Some(why) => Error::misconfigured(format!("{what}: the certificate of the service is not to be trusted: {why}"))
-                .with_advice("give its certificate authority (ca-file), and connect by the name in the certificate"),
+            Some(why) => {
+                Error::misconfigured(format!("{what}: the certificate of the service is not to be trusted: {why}"))
+                    .with_advice("give its certificate authority (ca-file), and connect by the name in the certificate")
+            }
             None => Error::unavailable(format!("{what}: the service can't be reached{}", cause(error))).no_effect(true),
         },
         SdkKind::Io => Error::unavailable(format!("{what}: the connection has failed{}", cause(error))),
-        SdkKind::Credential => Error::misconfigured(format!("{what}: there is no token of Entra ID: {}", shown(&error.to_string())))
-            .with_advice("see whether this machine or its user has an identity that may use the container"),
+        SdkKind::Credential => {
+            Error::misconfigured(format!("{what}: there is no token of Entra ID: {}", shown(&error.to_string())))
+                .with_advice("see whether this machine or its user has an identity that may use the container")
+        }
         _ => Error::unavailable(format!("{what}: the answer can't be used{}", cause(error))).retryable(false),
     }
 }
@@ -144,15 +149,16 @@ fn innermost(error: &SdkError) -> Option<String> {
 
 /// What is wrong with a certificate, if that is it.
 fn certificate(error: &SdkError) -> Option<String> {
-    let mut inner: Option<&(dyn StdError + 'static)> = error.get_ref().map(|inner| inner as _);
-    while let Some(error) = inner {
-        let io = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()).and_then(|io| io.downcast_ref());
-        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref().or(io) {
-            return Some(shown(&why.to_string()));
-        }
-        inner = error.source();
+    error.get_ref().and_then(|inner| invalid(inner)).map(|why| shown(&why))
+}
+
+fn invalid(error: &(dyn StdError + 'static)) -> Option<String> {
+    if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+        return Some(why.to_string());
     }
-    None
+    // What an error of the system wraps is not among its sources.
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+    wrapped.and_then(|wrapped| invalid(wrapped)).or_else(|| error.source().and_then(invalid))
 }
 
 /// A stranger's words, shortened and without control characters.
@@ -194,7 +200,9 @@ mod tests {
     #[test]
     fn answers_are_told_apart() {
         assert!(is_leased(&http(409, "LeaseAlreadyPresent")));
-        assert!(is_not_ours(&http(409, "LeaseIdMismatchWithLeaseOperation")) && is_not_ours(&http(404, "BlobNotFound")));
+        assert!(
+            is_not_ours(&http(409, "LeaseIdMismatchWithLeaseOperation")) && is_not_ours(&http(404, "BlobNotFound"))
+        );
         assert!(is_missing_blob(&http(404, "")) && !is_missing_blob(&http(404, "ContainerNotFound")));
         assert!(is_changed(&http(412, "ConditionNotMet")) && !is_changed(&http(412, "LeaseLost")));
         assert!(is_transient(&http(503, "")) && !is_transient(&http(409, "")));

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use azure_core::time::{OffsetDateTime, to_rfc3339};
-use pilotman_core::backend::AttemptId;
 use pilotman_core::Result;
+use pilotman_core::backend::AttemptId;
 
 use crate::blob::{Blob, Facts, MARK, Metadata, OWNER, TOKEN};
 use crate::failure;
@@ -130,7 +130,9 @@ pub(crate) async fn undo(store: &Store, blob: &Blob, id: &str) -> Result<()> {
     }
     // If somebody takes or changes it now, it stays.
     match try_again(store.environment(), || blob.delete(None, &facts.etag)).await.answer {
-        Err(error) if failure::is_transient(&error) => Err(store.failed("the blob of the lock can't be removed", &error)),
+        Err(error) if failure::is_transient(&error) => {
+            Err(store.failed("the blob of the lock can't be removed", &error))
+        }
         _ => Ok(()),
     }
 }
@@ -147,11 +149,12 @@ async fn look(store: &Store, blob: &Blob) -> Result<Option<Facts>> {
 }
 
 async fn give_back(store: &Store, blob: &Blob, id: &str, facts: Option<Facts>) -> Result<bool> {
+    // If something was asked for twice, it may be the first time that took away what the second one didn't find.
+    let mut twice = false;
     if let Some(facts) = facts.filter(Facts::is_disposable).filter(|_| store.removes_blobs()) {
         let Tried { answer, again } = try_again(store.environment(), || blob.delete(Some(id), &facts.etag)).await;
         match answer {
             Ok(()) => return Ok(true),
-            // If it was asked before, that may be what removed it.
             Err(error) if failure::is_not_ours(&error) => return Ok(again),
             Err(error) if failure::is_transient(&error) => {
                 return Err(store.failed("the blob of the lock can't be removed", &error));
@@ -160,11 +163,12 @@ async fn give_back(store: &Store, blob: &Blob, id: &str, facts: Option<Facts>) -
             Err(error) if failure::is_changed(&error) => {}
             Err(error) => store.cannot_remove(&error),
         }
+        twice = again;
     }
     let Tried { answer, again } = try_again(store.environment(), || blob.release(id)).await;
     match answer {
         Ok(()) => Ok(true),
-        Err(error) if failure::is_not_ours(&error) => Ok(again),
+        Err(error) if failure::is_not_ours(&error) => Ok(again || twice),
         Err(error) => Err(store.failed("the lease can't be given back", &error)),
     }
 }

@@ -66,9 +66,12 @@ mod tests {
 
     #[test]
     fn proxies_are_not_asked_for_this_machine() {
-        for (url, expected) in
-            [("http://127.0.0.1:1/a", true), ("https://[::1]/a", true), ("http://localhost/a", true), ("https://h", false)]
-        {
+        for (url, expected) in [
+            ("http://127.0.0.1:1/a", true),
+            ("https://[::1]/a", true),
+            ("http://localhost/a", true),
+            ("https://h", false),
+        ] {
             assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
         }
     }

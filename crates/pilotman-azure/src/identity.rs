@@ -20,9 +20,8 @@ pub(crate) fn of_environment() -> Result<Arc<dyn TokenCredential>> {
     let made = match (set("AZURE_FEDERATED_TOKEN_FILE"), set("AZURE_CLIENT_SECRET"), set("AZURE_CLIENT_ID")) {
         (Some(_), _, _) => WorkloadIdentityCredential::new(None).map(|made| made as Arc<dyn TokenCredential>),
         (None, Some(secret), Some(client)) => {
-            let tenant = set("AZURE_TENANT_ID").ok_or_else(|| {
-                Error::misconfigured("AZURE_CLIENT_SECRET is set, but AZURE_TENANT_ID is not")
-            })?;
+            let tenant = set("AZURE_TENANT_ID")
+                .ok_or_else(|| Error::misconfigured("AZURE_CLIENT_SECRET is set, but AZURE_TENANT_ID is not"))?;
             ClientSecretCredential::new(&tenant, client, Secret::new(secret), None)
                 .map(|made| made as Arc<dyn TokenCredential>)
         }

@@ -76,7 +76,9 @@ impl AzureBlob {
     /// `Misconfigured` if that is no name of an account or of a container.
     pub fn account(account: &str, container: &str) -> Result<Self> {
         if !is_account(account) {
-            return Err(bad("this is no name of a storage account").with_advice("it has 3 to 24 lower-case letters and digits"));
+            return Err(
+                bad("this is no name of a storage account").with_advice("it has 3 to 24 lower-case letters and digits")
+            );
         }
         Self::endpoint(&format!("https://{account}.blob.core.windows.net"), container)
     }
@@ -106,7 +108,11 @@ impl AzureBlob {
         let host = url.host_str().unwrap_or_default();
         let is_numeric = host == "localhost" || host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok();
         let account = match (is_numeric, path.is_empty()) {
-            (true, true) => return Err(unreadable("has an address but no account").with_advice(format!("write it as in {EMULATOR}"))),
+            (true, true) => {
+                return Err(
+                    unreadable("has an address but no account").with_advice(format!("write it as in {EMULATOR}"))
+                );
+            }
             (true, false) if !path.contains('/') => path,
             (false, true) => host.split('.').next().unwrap_or_default().trim_end_matches("-secondary").to_owned(),
             _ => return Err(unreadable("has too long a path")),
@@ -210,7 +216,8 @@ impl AzureBlob {
                 self.access = Access::Key(Secret::new(key.trim().to_owned()));
                 Ok(self)
             }
-            _ => Err(bad("the account key is none: it is not in base 64").with_advice("copy it from the account's access keys")),
+            _ => Err(bad("the account key is none: it is not in base 64")
+                .with_advice("copy it from the account's access keys")),
         }
     }
 
@@ -405,7 +412,16 @@ mod tests {
         ] {
             assert_eq!(place(&AzureBlob::endpoint(endpoint, "locks").unwrap()).1, account, "{endpoint}");
         }
-        for bad in ["", "contoso", "ftp://h", "https://", "http://127.0.0.1:1", "http://127.0.0.1:1/a/b", "https://u:p@h", "https://h/p"] {
+        for bad in [
+            "",
+            "contoso",
+            "ftp://h",
+            "https://",
+            "http://127.0.0.1:1",
+            "http://127.0.0.1:1/a/b",
+            "https://u:p@h",
+            "https://h/p",
+        ] {
             let error = AzureBlob::endpoint(bad, "locks").unwrap_err();
             assert!(error.to_string().contains("endpoint"), "{bad}: {error}");
         }

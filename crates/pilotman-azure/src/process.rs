@@ -6,11 +6,8 @@ pub(crate) fn owner() -> String {
 }
 
 fn host() -> String {
-    let name: String = system_name()
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
-        .take(64)
-        .collect();
+    let name: String =
+        system_name().chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')).take(64).collect();
     match name.is_empty() {
         true => "host".to_owned(),
         false => name,

@@ -17,8 +17,9 @@ impl Sas {
         let read = Self { query };
         match read.value("sig").is_some_and(|signature| !signature.is_empty()) && read.value("sv").is_some() {
             true => Ok(read),
-            false => Err(Error::misconfigured("this is no shared access signature")
-                .with_advice("it looks like sv=…&sp=rwdl&se=…&sr=c&sig=…; a stored access policy may stand for some of that")),
+            false => Err(Error::misconfigured("this is no shared access signature").with_advice(
+                "it looks like sv=…&sp=rwdl&se=…&sr=c&sig=…; a stored access policy may stand for some of that",
+            )),
         }
     }
 
@@ -74,7 +75,8 @@ mod tests {
 
     #[test]
     fn a_signature_tells_what_it_allows() {
-        let sas = Sas::parse("?sv=2021-08-06&st=2026-01-01&se=2030-01-02T03%3A04%3A05Z&sr=c&sp=rwl&sig=a%2Bb%3D").unwrap();
+        let sas =
+            Sas::parse("?sv=2021-08-06&st=2026-01-01&se=2030-01-02T03%3A04%3A05Z&sr=c&sp=rwl&sig=a%2Bb%3D").unwrap();
         assert_eq!(sas.lacks("rwdl").as_deref(), Some("d"));
         assert_eq!(sas.expires().unwrap().unix_timestamp(), 1_893_553_445);
         assert_eq!(sas.starts().unwrap().unix_timestamp(), 1_767_225_600);

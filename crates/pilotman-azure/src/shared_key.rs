@@ -98,7 +98,10 @@ mod tests {
 
     #[test]
     fn the_text_is_that_of_the_specification() {
-        let url = Url::parse("https://myaccount.blob.core.windows.net/mycontainer?restype=container&comp=metadata&timeout=20").unwrap();
+        let url = Url::parse(
+            "https://myaccount.blob.core.windows.net/mycontainer?restype=container&comp=metadata&timeout=20",
+        )
+        .unwrap();
         let mut headers = Headers::new();
         headers.insert("x-ms-version", "2015-02-21");
         headers.insert("x-ms-date", "Fri, 26 Jun 2015 23:39:12 GMT");

@@ -42,8 +42,14 @@ pub(crate) struct Store {
 /// What reaches the blobs.
 enum Reach {
     /// A container, and for who wants to know about it the whole service.
-    Container { container: Arc<BlobContainerClient>, service: Option<BlobServiceClient> },
-    One { blob: Arc<BlobClient>, name: String },
+    Container {
+        container: Arc<BlobContainerClient>,
+        service: Option<BlobServiceClient>,
+    },
+    One {
+        blob: Arc<BlobClient>,
+        name: String,
+    },
 }
 
 impl Store {
@@ -55,7 +61,9 @@ impl Store {
             Place::Endpoint { endpoint, account, container } => ours(&options, endpoint, account, container)?,
             place => {
                 if !matches!(options.access, Access::None) || options.ca.is_some() {
-                    return Err(Error::misconfigured("a client that was handed in has its own access and certificates"));
+                    return Err(Error::misconfigured(
+                        "a client that was handed in has its own access and certificates",
+                    ));
                 }
                 theirs(place, &options)?
             }
@@ -201,7 +209,9 @@ impl Store {
         if !self.options.create_container {
             // Whatever the service says, it has taken the token.
             return match container.get_properties(None).await {
-                Err(error) if failure::said(&error).is_none() => Err(failure::error("the container can't be reached", &error)),
+                Err(error) if failure::said(&error).is_none() => {
+                    Err(failure::error("the container can't be reached", &error))
+                }
                 _ => Ok(()),
             };
         }
@@ -246,6 +256,13 @@ pub(crate) async fn within<T>(
     }
 }
 
+/// Bounds what the engine doesn't: looking at locks.
+pub(crate) async fn asked<T>(store: &Store, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    within(store.environment(), limit, work)
+        .await
+        .unwrap_or_else(|| Err(Error::unavailable(format!("the service gave no answer within {limit:?}"))))
+}
+
 /// Clients of our own.
 fn ours(options: &AzureBlob, endpoint: &Url, account: &str, container: &str) -> Result<(Reach, String)> {
     let mut client_options = ClientOptions {
@@ -267,7 +284,8 @@ fn ours(options: &AzureBlob, endpoint: &Url, account: &str, container: &str) -> 
             sas.sign(&mut service_url);
         }
         Access::Identity(_) if endpoint.scheme() != "https" => {
-            return Err(Error::misconfigured("tokens of Entra ID are sent by TLS only").with_advice("use an endpoint with https://"));
+            return Err(Error::misconfigured("tokens of Entra ID are sent by TLS only")
+                .with_advice("use an endpoint with https://"));
         }
         Access::Identity(identity) => credential = Some(identity.clone()),
         Access::None => {
@@ -278,7 +296,8 @@ fn ours(options: &AzureBlob, endpoint: &Url, account: &str, container: &str) -> 
     let container_options =
         BlobContainerClientOptions { client_options: client_options.clone(), ..BlobContainerClientOptions::default() };
     let service_options = BlobServiceClientOptions { client_options, ..BlobServiceClientOptions::default() };
-    let container = BlobContainerClient::new(url, credential.clone(), Some(container_options)).map_err(|_| unusable())?;
+    let container =
+        BlobContainerClient::new(url, credential.clone(), Some(container_options)).map_err(|_| unusable())?;
     let service = BlobServiceClient::new(service_url, credential, Some(service_options)).map_err(|_| unusable())?;
     Ok((Reach::Container { container: Arc::new(container), service: Some(service) }, plain))
 }
@@ -348,7 +367,8 @@ mod tests {
         let error = Store::new(azure()).unwrap_err().to_string();
         assert!(error.contains("account key") && error.contains("auth=entra"), "{error}");
         let plain = AzureBlob::endpoint("http://contoso.example", "locks").unwrap();
-        let error = Store::new(plain.credential(azure_identity::DeveloperToolsCredential::new(None).unwrap())).unwrap_err();
+        let error =
+            Store::new(plain.credential(azure_identity::DeveloperToolsCredential::new(None).unwrap())).unwrap_err();
         assert!(error.to_string().contains("https"), "{error}");
         let url = Url::parse("https://contoso.blob.core.windows.net/locks/a").unwrap();
         let client = || BlobClient::new(url.clone(), None, None).unwrap();

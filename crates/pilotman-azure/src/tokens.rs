@@ -24,7 +24,8 @@ pub(crate) async fn next(store: &Store, blob: &Blob, id: &str, lease: &BlobLease
         facts.metadata.retain(|name, _| is_other(name));
         facts.metadata.insert(TOKEN.to_owned(), token.to_string());
         facts.metadata.insert(OWNER.to_owned(), store.owner().to_owned());
-        let Tried { answer, again } = try_again(store.environment(), || blob.write(id, &facts.etag, &facts.metadata)).await;
+        let Tried { answer, again } =
+            try_again(store.environment(), || blob.write(id, &facts.etag, &facts.metadata)).await;
         match answer {
             Ok(etag) => {
                 let facts = Facts { etag, ..facts };

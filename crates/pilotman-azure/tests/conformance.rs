@@ -8,5 +8,7 @@ use pilotman_conformance::LeaseCases;
 use pilotman_core::NameRule;
 
 fn main() -> std::process::ExitCode {
-    pilotman_conformance::main(suite::azurite("azure", suite::By::SharedKey, NameRule::Strict).lease_cases(LeaseCases::Async))
+    pilotman_conformance::main(
+        suite::azurite("azure", suite::By::SharedKey, NameRule::Strict).lease_cases(LeaseCases::Async),
+    )
 }

@@ -7,5 +7,7 @@ use pilotman_conformance::LeaseCases;
 use pilotman_core::NameRule;
 
 fn main() -> std::process::ExitCode {
-    pilotman_conformance::main(suite::azurite("azure-sas", suite::By::Sas, NameRule::Strict).lease_cases(LeaseCases::None).async_only())
+    pilotman_conformance::main(
+        suite::azurite("azure-sas", suite::By::Sas, NameRule::Strict).lease_cases(LeaseCases::None).async_only(),
+    )
 }

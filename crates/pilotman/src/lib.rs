@@ -7,10 +7,10 @@ pub use pilotman_core::{
     Semaphore, UpgradeableGuard, Waiting, backend, clock, memory, random,
 };
 
-#[cfg(feature = "file")]
-pub use pilotman_file as file;
 #[cfg(feature = "azure")]
 pub use pilotman_azure as azure;
+#[cfg(feature = "file")]
+pub use pilotman_file as file;
 #[cfg(feature = "mysql")]
 pub use pilotman_mysql as mysql;
 #[cfg(feature = "postgres")]

@@ -8,8 +8,8 @@ use pilotman_azure::azure_core::Result;
 use pilotman_azure::azure_core::base64::encode_url_safe;
 use pilotman_azure::azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use pilotman_azure::azure_core::time::OffsetDateTime;
-use pilotman_azure::azure_storage_blob::models::{BlobServiceProperties, RetentionPolicy};
 use pilotman_azure::azure_storage_blob::BlobServiceClient;
+use pilotman_azure::azure_storage_blob::models::{BlobServiceProperties, RetentionPolicy};
 use pilotman_core::ErrorKind;
 use pilotman_core::backend::{Finding, Severity};
 use pilotman_testkit::servers::azurite::{ACCOUNT, Azurite, KEY, Mode};
@@ -22,7 +22,8 @@ async fn connection_strings() {
     let (_server, endpoint) = azurite();
     let (_, name) = new_container(&endpoint, "strings").await;
     let sas = account_sas("rwdl", Duration::from_secs(3600));
-    let keyed = format!("DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint};");
+    let keyed =
+        format!("DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint};");
     for text in [keyed, format!("BlobEndpoint={endpoint};SharedAccessSignature={sas}")] {
         let locks = locks_of(AzureBlob::connection_string(&text, &name).unwrap());
         locks.mutex("a").acquire().await.unwrap().release().await.unwrap();
@@ -103,7 +104,10 @@ async fn the_doctor_looks_and_changes_nothing() {
     assert_eq!(finding(&found, "sas").severity, Severity::Warning, "it ends within a week");
     assert_eq!(finding(&found, "rights").severity, Severity::Warning, "{}", finding(&found, "rights"));
     let found = locks_of(signed(&endpoint, &name, "r").infinite_lease()).diagnose().await.unwrap();
-    assert!(found.iter().any(|finding| finding.about == "rights" && finding.severity == Severity::Problem), "{found:?}");
+    assert!(
+        found.iter().any(|finding| finding.about == "rights" && finding.severity == Severity::Problem),
+        "{found:?}"
+    );
     assert_eq!(finding(&found, "list").severity, Severity::Note);
     assert_eq!(finding(&found, "lease").severity, Severity::Warning);
     assert!(locks_of(keyed(&endpoint, &name)).list().await.unwrap().is_empty());

@@ -82,8 +82,7 @@ async fn strange_answers_do_no_harm() {
     let port = crate::faults::port_of(&endpoint);
     let front = Front::before(port).await;
     let behind = endpoint.replace(&format!(":{port}/"), &format!(":{}/", front.port));
-    let answers: [Vec<u8>; 12] = [
-        b"".to_vec(),
+    let answers: [Vec<u8>; 11] = [
         b"\0\xff\xfe".to_vec(),
         b"HTTP/1.1 201 Created\r\n\r\n".to_vec(),
         b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_vec(),
@@ -128,4 +127,20 @@ async fn other_kinds_of_locks_are_refused_with_a_reason() {
     assert!(error.to_string().contains("one lease"), "{error}");
     let error = locks.semaphore("a", 2).acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn a_service_that_is_silent_is_not_looked_at_for_ever() {
+    let (_server, endpoint) = azurite();
+    let (_, name) = new_container(&endpoint, "silent").await;
+    let port = crate::faults::port_of(&endpoint);
+    let front = Front::before(port).await;
+    front.say(Vec::new());
+    let locks = locks_of(keyed(&endpoint.replace(&format!(":{port}/"), &format!(":{}/", front.port)), &name));
+    let start = Instant::now();
+    let looks = tokio::join!(locks.check(), locks.inspect("a", pilotman_core::Primitive::Mutex), locks.diagnose());
+    for error in [looks.0.unwrap_err(), looks.1.unwrap_err(), looks.2.unwrap_err()] {
+        assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("no answer"), "{error}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(80), "{:?}", start.elapsed());
 }

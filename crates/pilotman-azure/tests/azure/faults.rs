@@ -41,7 +41,7 @@ async fn a_frozen_service_holds_nobody_up() {
     // What reaches the service, and is answered when nobody waits any longer, would be held for ever.
     let _ = endless.mutex("o").acquire_timeout(Duration::from_millis(300)).await.unwrap_err();
     assert_eq!(soon("the loss is told", guard.lost()).await, LossReason::Expired);
-    assert!(start.elapsed() < Duration::from_secs(16), "told after {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(25), "told after {:?}", start.elapsed());
     let released = soon("a release ends", guard.release()).await.unwrap();
     assert!(matches!(released, Release::AlreadyLost(LossReason::Expired)));
     server.thaw().unwrap();

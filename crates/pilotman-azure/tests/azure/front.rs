@@ -81,6 +81,10 @@ async fn serve(
             if seen.ends_with(b"\r\n\r\n") {
                 answered.fetch_add(1, Ordering::SeqCst);
                 client.write_all(&answer).await?;
+                // It has no other end.
+                if !answer.windows(14).any(|part| part == b"content-length") && !answer.is_empty() {
+                    return Ok(());
+                }
                 seen.clear();
             }
         }

@@ -4,10 +4,10 @@ use std::any::Any;
 use std::time::{Duration, Instant};
 
 use azure_core::http::Url;
+use azure_storage_blob::BlobContainerClient;
 use azure_storage_blob::models::{
     BlobClientBreakLeaseOptions, BlobContainerClientListBlobsOptions, BlobItem, LeaseState, ListBlobsIncludeItem,
 };
-use azure_storage_blob::BlobContainerClient;
 use futures_util::TryStreamExt;
 use pilotman_azure::{AzureBackend, AzureBlob, azure_core, azure_storage_blob};
 use pilotman_conformance::{LoseHold, UnderTest};
@@ -31,7 +31,8 @@ const LIFE: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// A place is `p<port>-<run>`, and that is the name of its container.
 fn endpoint(place: &str) -> String {
-    let port = place.strip_prefix('p').and_then(|rest| rest.split('-').next()).and_then(|port| port.parse::<u16>().ok());
+    let port =
+        place.strip_prefix('p').and_then(|rest| rest.split('-').next()).and_then(|port| port.parse::<u16>().ok());
     // Before a server is there, the suite only asks what the backend claims.
     format!("http://127.0.0.1:{}/{ACCOUNT}", port.unwrap_or(1))
 }
@@ -111,7 +112,10 @@ fn lose(hold: &LoseHold<'_>) -> bool {
     }
     let admin = Admin::new(hold.place);
     let options = BlobClientBreakLeaseOptions { break_period: Some(0), ..Default::default() };
-    admin.runtime.block_on(admin.container.blob_client(hold.physical).break_lease(Some(options))).expect("it is broken");
+    admin
+        .runtime
+        .block_on(admin.container.blob_client(hold.physical).break_lease(Some(options)))
+        .expect("it is broken");
     true
 }
 

@@ -27,8 +27,7 @@ pub const CONTAINER: &str = "locks";
 /// How long it may take to come up: it is a big program for Node.js.
 const READY: Duration = Duration::from_secs(60);
 
-const PROGRAM: Program =
-    Program { command: "azurite-blob", package: Package::Npm("azurite@3.35.0"), also_in: &[] };
+const PROGRAM: Program = Program { command: "azurite-blob", package: Package::Npm("azurite@3.35.0"), also_in: &[] };
 const NODE: Program = Program { command: "node", package: Package::Debian("nodejs"), also_in: &[] };
 
 pub(super) const ONE: ServerKind = ServerKind {
@@ -92,7 +91,10 @@ impl Azurite {
     /// `azblob://locks?account=…&account-key=…&endpoint=…&create-container=true`.
     pub fn url(&self) -> String {
         let key = KEY.replace('=', "%3D");
-        format!("azblob://{CONTAINER}?account={ACCOUNT}&account-key={key}&endpoint={}&create-container=true", self.endpoint())
+        format!(
+            "azblob://{CONTAINER}?account={ACCOUNT}&account-key={key}&endpoint={}&create-container=true",
+            self.endpoint()
+        )
     }
 
     /// `http://127.0.0.1:PORT/locker`.

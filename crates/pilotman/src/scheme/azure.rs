@@ -26,8 +26,10 @@ fn read(address: &mut Address) -> Result<AzureBlob> {
             .with_advice("it has the name of a container only; a folder is a prefix: azblob://locks?prefix=app/"));
     }
     if address.url.port().is_some() || address.username()?.is_some() || address.password()?.is_some() {
-        return Err(Error::misconfigured("this azblob:// URL has more than the name of a container before its options")
-            .with_advice("write it as in azblob://locks?account=contoso; where it is reached is said by endpoint=…"));
+        return Err(Error::misconfigured(
+            "this azblob:// URL has more than the name of a container before its options",
+        )
+        .with_advice("write it as in azblob://locks?account=contoso; where it is reached is said by endpoint=…"));
     }
     let container = address.hosts()?.pop().unwrap_or_default();
     if container.is_empty() {
@@ -77,8 +79,9 @@ fn place(container: &str, query: &mut Query) -> Result<AzureBlob> {
         (None, None, Some(account), false) => AzureBlob::account(&account, container),
         (None, None, None, true) => AzureBlob::emulator(container),
         (None, None, None, false) => AzureBlob::from_env(container),
-        _ => Err(Error::misconfigured("where the container is, is said more than once")
-            .with_advice("give one of account, endpoint, connection-string and emulator (account and endpoint go together)")),
+        _ => Err(Error::misconfigured("where the container is, is said more than once").with_advice(
+            "give one of account, endpoint, connection-string and emulator (account and endpoint go together)",
+        )),
     }
 }
 
