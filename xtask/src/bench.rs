@@ -34,7 +34,8 @@ pub(crate) struct Options {
 }
 
 /// The rows, each with the program of the package `pilotman-bench` that measures it.
-const ROWS: [(&str, &str); 5] = [
+const ROWS: [(&str, &str); 6] = [
+    ("azure", "bench-azure"),
     ("file", "bench-file"),
     ("memory", "bench-memory"),
     ("redis", "bench-redis"),
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn an_unknown_row_lists_the_known_ones() {
         let error = chosen(&["files".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("files") && error.contains("file, memory, redis, redlock, run"), "{error}");
+        assert!(error.contains("files") && error.contains("azure, file, memory, redis, redlock, run"), "{error}");
         assert_eq!(chosen(&["run".to_owned()]).unwrap(), [("run", "bench-run")]);
         assert_eq!(chosen(&[]).unwrap().len(), ROWS.len());
     }
