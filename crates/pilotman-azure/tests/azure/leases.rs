@@ -1,8 +1,14 @@
 //! Leases without an end, blobs that stay, who holds what.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pilotman_azure::AzureBlob;
+use pilotman_azure::azure_core::http::policies::{Policy, PolicyResult};
+use pilotman_azure::azure_core::http::{ClientOptions, Context, Request, RequestContent};
 use pilotman_azure::azure_storage_blob::models::{BlobClientBreakLeaseOptions, LeaseState};
+use pilotman_azure::azure_storage_blob::{BlobContainerClient, BlobContainerClientOptions};
 use pilotman_core::{HoldState, LossReason, Primitive, Release};
 
 use crate::common::{azurite, becomes, keyed, lease_state, locks_of, new_container, soon};
@@ -101,4 +107,59 @@ async fn waiters_that_give_up_leave_nothing() {
     // Leases without an end would stay for ever.
     becomes("no blob is left", async || one.list().await.unwrap().is_empty()).await;
     assert!(!container.blob_client("a").exists().await.unwrap());
+}
+
+/// Counts requests.
+#[derive(Debug, Clone, Default)]
+struct Counter(Arc<AtomicUsize>);
+
+// As the trait has it.
+#[allow(elided_lifetimes_in_paths)]
+#[async_trait::async_trait]
+impl Policy for Counter {
+    async fn send(&self, ctx: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        next[0].send(ctx, request, &next[1..]).await
+    }
+}
+
+impl Counter {
+    fn taken(&self) -> usize {
+        self.0.swap(0, Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn requests_are_as_many_as_the_page_says() {
+    let (_server, endpoint) = azurite();
+    let (container, name) = new_container(&endpoint, "requests").await;
+    let counter = Counter::default();
+    let client = || {
+        let client_options =
+            ClientOptions { per_try_policies: vec![Arc::new(counter.clone())], ..ClientOptions::default() };
+        let options = BlobContainerClientOptions { client_options, ..BlobContainerClientOptions::default() };
+        let url = crate::common::sdk(&endpoint, &name).url().clone();
+        AzureBlob::container_client(BlobContainerClient::new(url, None, Some(options)).unwrap())
+    };
+    let (locks, kept) = (locks_of(client()), locks_of(client().keep_blobs(true)));
+    container.blob_client("there").upload(RequestContent::from(b"x".to_vec()), None).await.unwrap();
+    kept.mutex("kept").acquire().await.unwrap().release().await.unwrap();
+    counter.taken();
+    for (locks, name, fenced, requests) in [
+        (&locks, "made", false, 4),
+        (&locks, "there", false, 3),
+        (&locks, "there", false, 2),
+        (&kept, "kept", false, 2),
+        (&kept, "kept", true, 4),
+        (&kept, "kept", true, 3),
+        (&locks, "fenced", true, 5),
+        (&locks, "fenced", true, 3),
+    ] {
+        let mutex = locks.mutex(name);
+        match fenced {
+            true => mutex.fenced().unwrap().acquire().await.unwrap().release().await.unwrap(),
+            false => mutex.acquire().await.unwrap().release().await.unwrap(),
+        };
+        assert_eq!(counter.taken(), requests, "{name}, fenced: {fenced}");
+    }
 }
