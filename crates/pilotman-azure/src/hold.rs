@@ -96,7 +96,7 @@ async fn create(store: &Store, blob: &Blob, token: bool) -> Result<Option<Facts>
     match answer {
         Ok(facts) => Ok(Some(facts)),
         // Made by somebody else, or by a first try of ours whose answer was lost; leased or about to be removed.
-        Err(error) if failure::is(&error, &["BlobAlreadyExists", "LeaseIdMissing", "BlobBeingRehydrated"]) => {
+        Err(error) if failure::is(&error, &["BlobAlreadyExists", "LeaseIdMissing", "ConditionNotMet"]) => {
             tracing::trace!(again, "the blob of a lock was made by somebody else");
             Ok(None)
         }

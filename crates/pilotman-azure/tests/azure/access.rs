@@ -1,6 +1,7 @@
 //! By which right, and what the doctor finds.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pilotman_azure::AzureBlob;
@@ -132,4 +133,58 @@ async fn the_doctor_finds_soft_delete() {
     assert!(soft.severity == Severity::Warning && soft.to_string().contains("7 days"), "{soft}");
     let found = locks_of(options(&server.endpoint(), "locks").keep_blobs(true)).diagnose().await.unwrap();
     assert_eq!(finding(&found, "soft delete").severity, Severity::Fine);
+}
+
+/// Everything that is logged.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_logged() {
+    let (_server, endpoint) = azurite();
+    let (_, name) = new_container(&endpoint, "logged").await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // Each test is a process of its own where secrets would show.
+    tracing::subscriber::set_global_default(subscriber).expect("it is the only one");
+    let sas = account_sas("rwdl", Duration::from_secs(3600));
+    let signature = sas.split("sig=").nth(1).unwrap().to_owned();
+    let decoded = signature.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=");
+    let by_sas = || AzureBlob::endpoint(&endpoint, &name).unwrap().sas(&sas).unwrap();
+    for azure in [keyed(&endpoint, &name), by_sas()] {
+        let locks = locks_of(azure);
+        locks.mutex("a").fenced().unwrap().acquire().await.unwrap().release().await.unwrap();
+        locks.list().await.unwrap();
+        locks.diagnose().await.unwrap();
+        locks.close().await;
+    }
+    // What fails is told more about.
+    let gone = AzureBlob::endpoint("http://127.0.0.1:1/locker", &name).unwrap().sas(&sas).unwrap();
+    locks_of(gone).mutex("a").acquire().await.unwrap_err();
+    let wrong = "aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg==";
+    let wrong_key = AzureBlob::endpoint(&endpoint, &name).unwrap().account_key(wrong).unwrap();
+    locks_of(wrong_key).mutex("a").acquire().await.unwrap_err();
+    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(text.contains("azure") && text.len() > 1000, "something is logged: {}", text.len());
+    for secret in [&signature, &decoded, KEY, wrong, "SharedKey locker:"] {
+        let at = text.find(secret);
+        let around = at.map(|at| text[at.saturating_sub(200)..at].to_owned());
+        assert!(at.is_none(), "a secret is logged after: {around:?}");
+    }
 }
