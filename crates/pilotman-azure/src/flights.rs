@@ -11,7 +11,7 @@ use pilotman_core::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use crate::hold::{self, Lock, Taken, lease_id};
+use crate::hold::{self, Lock, Taken, Wanted, lease_id};
 use crate::store::Store;
 
 /// How much longer than its lease an attempt is waited for: what it takes later than that has to be given back by nobody.
@@ -43,10 +43,12 @@ impl Flights {
     pub(crate) async fn attempt(&self, store: &Arc<Store>, attempt: &Attempt) -> Result<Option<Taken>> {
         let (lock, id): (&Lock, _) = (attempt.spec.prepared(), attempt.id);
         let (ended, has_ended) = watch::channel(false);
-        self.open().insert(id, Flight::Open(has_ended));
+        // Whoever was refused once knows that the blob is there.
+        let before = self.open().insert(id, Flight::Open(has_ended));
+        let wanted = lock.wanted(attempt.spec.lease, !matches!(before, Some(Flight::Refused)));
         let (reply, answer) = oneshot::channel();
         let runtime = self.runtime.get_or_init(Handle::current);
-        runtime.spawn(see_through(store.clone(), lock.clone(), id, attempt.spec.lease, reply, ended));
+        runtime.spawn(see_through(store.clone(), lock.clone(), id, wanted, reply, ended));
         let answer = answer.await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Closed, "the runtime that drives the backend has ended").no_effect(false))
         });
@@ -93,14 +95,14 @@ async fn see_through(
     store: Arc<Store>,
     lock: Lock,
     id: AttemptId,
-    lease: Option<Duration>,
+    wanted: Wanted,
     reply: oneshot::Sender<Result<Option<Taken>>>,
     ended: watch::Sender<bool>,
 ) {
     let id = lease_id(id);
-    let take = hold::take(&store, &lock.blob, &id, lock.wanted(lease));
+    let take = hold::take(&store, &lock.blob, &id, wanted);
     // What has no end must be given back whenever it comes.
-    let answer = match (lease, store.environment()) {
+    let answer = match (wanted.lease, store.environment()) {
         (Some(lease), Some(environment)) => {
             let patience = Sleep::new(environment.clock.clone(), lease + PATIENCE);
             tokio::select! {

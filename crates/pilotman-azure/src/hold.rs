@@ -46,12 +46,18 @@ pub(crate) fn lease_id(id: AttemptId) -> String {
 pub(crate) struct Wanted {
     pub(crate) lease: Option<Duration>,
     pub(crate) token: bool,
+    /// Nothing shows that the blob is there.
+    pub(crate) fresh: bool,
 }
 
 /// Takes the lease, unless somebody has it.
 pub(crate) async fn take(store: &Store, blob: &Blob, id: &str, wanted: Wanted) -> Result<Option<Taken>> {
     let environment = store.environment();
     let (mut made, mut rounds) = (None, 0);
+    // Where blobs come and go with their holders, a free lock has none. Those that stay are there but for the first time.
+    if wanted.fresh && !wanted.token && !store.keeps_blobs() && store.known(&blob.name).is_none() {
+        made = create(store, blob, false).await?;
+    }
     loop {
         match try_again(environment, || blob.acquire(id, wanted.lease)).await.answer {
             Ok(etag) => {
@@ -190,7 +196,7 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    pub(crate) fn wanted(&self, lease: Option<Duration>) -> Wanted {
-        Wanted { lease, token: self.token }
+    pub(crate) fn wanted(&self, lease: Option<Duration>, fresh: bool) -> Wanted {
+        Wanted { lease, token: self.token, fresh }
     }
 }

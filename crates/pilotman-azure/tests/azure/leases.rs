@@ -146,8 +146,9 @@ async fn requests_are_as_many_as_the_page_says() {
     kept.mutex("kept").acquire().await.unwrap().release().await.unwrap();
     counter.taken();
     for (locks, name, fenced, requests) in [
-        (&locks, "made", false, 4),
-        (&locks, "there", false, 3),
+        (&locks, "made", false, 3),
+        (&locks, "made", false, 3),
+        (&locks, "there", false, 4),
         (&locks, "there", false, 2),
         (&kept, "kept", false, 2),
         (&kept, "kept", true, 4),

@@ -95,8 +95,10 @@ pub(crate) fn azurite(name: &'static str, by: By, rule: NameRule) -> UnderTest {
             (place, Box::new(shared) as Box<dyn Any>)
         })
         .short_lease(AzureBackend::SHORTEST_LEASE)
-        .names(300)
+        // It serves one request at a time, which takes milliseconds, on a busy machine tens of them.
+        .names(40)
         .waiters(300)
+        .settle(Duration::from_millis(300))
         .lose(lose)
         .leak_check(nothing_left)
         .clean_up(|place| {
