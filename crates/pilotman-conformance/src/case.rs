@@ -4,7 +4,7 @@ use pilotman_core::Capabilities;
 
 use crate::context::Ctx;
 use crate::surface::{Client, Form, Kind, Lock};
-use crate::under_test::UnderTest;
+use crate::under_test::{LeaseCases, UnderTest};
 
 /// On which surfaces a case runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +109,8 @@ pub(crate) struct Variant {
     pub(crate) form: Form,
     exclusive: Option<Exclusive>,
     pub(crate) needs: Vec<&'static str>,
+    /// It takes as long as leases last.
+    waits_for_leases: bool,
     case: Run,
 }
 
@@ -147,6 +149,8 @@ impl Case {
                 form,
                 exclusive,
                 needs,
+                // A process that died frees what it had with its leases.
+                waits_for_leases: self.group == "lease" || ["exit_without_release", "kill"].contains(&self.name),
                 case: self.run,
             }
         };
@@ -188,7 +192,16 @@ pub(crate) const KNOWN: [&str; 13] = [
 
 /// The cases for a backend.
 pub(crate) fn chosen(under_test: &UnderTest, capabilities: &Capabilities) -> Vec<Variant> {
-    let wanted = |variant: &Variant| !under_test.async_only || variant.form == Form::Async;
+    let wanted = |variant: &Variant| {
+        let is_async = variant.form == Form::Async;
+        let is_leased = capabilities.lease.is_some() && variant.waits_for_leases;
+        let in_time = match under_test.lease_cases {
+            LeaseCases::All => true,
+            LeaseCases::Async => is_async || !is_leased,
+            LeaseCases::None => !is_leased,
+        };
+        in_time && (is_async || !under_test.async_only)
+    };
     let met =
         |variant: &Variant| wanted(variant) && variant.needs.iter().all(|need| is_met(need, under_test, capabilities));
     every().into_iter().filter(met).collect()

@@ -493,6 +493,10 @@ impl Backend for Faulty {
         self.inner.observe(hold);
     }
 
+    fn lease_id(&self, hold: &Holding) -> Option<String> {
+        self.inner.lease_id(hold)
+    }
+
     #[cfg(unix)]
     fn descriptor(&self, hold: &Holding) -> Option<Arc<std::os::fd::OwnedFd>> {
         self.inner.descriptor(hold)

@@ -15,4 +15,4 @@ mod taker;
 mod under_test;
 
 pub use runner::main;
-pub use under_test::{LoseHold, UnderTest};
+pub use under_test::{LeaseCases, LoseHold, UnderTest};

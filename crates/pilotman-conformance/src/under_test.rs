@@ -29,6 +29,19 @@ pub struct LoseHold<'a> {
     pub guard: &'a Guard,
 }
 
+/// In which forms cases run that wait for leases to be renewed or to end; see [`UnderTest::lease_cases`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LeaseCases {
+    /// In all of them.
+    #[default]
+    All,
+    /// In the async one.
+    Async,
+    /// In none.
+    None,
+}
+
 /// A backend and what the suite needs to know about it. Only [`new`](Self::new) is needed; capabilities come from the
 /// backend itself.
 #[must_use]
@@ -44,6 +57,7 @@ pub struct UnderTest {
     pub(crate) waiters: usize,
     pub(crate) names: usize,
     pub(crate) async_only: bool,
+    pub(crate) lease_cases: LeaseCases,
     pub(crate) settle: Option<Duration>,
 }
 
@@ -67,6 +81,7 @@ impl UnderTest {
             waiters: 1000,
             names: 10_000,
             async_only: false,
+            lease_cases: LeaseCases::All,
             settle: None,
         }
     }
@@ -140,6 +155,13 @@ impl UnderTest {
     /// backend whose main one runs them all.
     pub fn async_only(mut self) -> Self {
         self.async_only = true;
+        self
+    }
+
+    /// In which forms cases run that wait for leases to be renewed or to end, for a backend whose shortest lease is so long that
+    /// they take minutes. Default: in all. A backend's main arrangement runs them in one form at least.
+    pub fn lease_cases(mut self, cases: LeaseCases) -> Self {
+        self.lease_cases = cases;
         self
     }
 

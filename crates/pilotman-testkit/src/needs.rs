@@ -107,6 +107,12 @@ pub const BACKENDS: &[BackendNeeds] = &[
         programs: &[],
         servers: if cfg!(target_os = "linux") { &["zookeeper", "zookeeper-ensemble"] } else { &[] },
     },
+    BackendNeeds {
+        backend: "azure",
+        crates: &["pilotman-azure", "pilotman", "pilotman-cli"],
+        programs: &[],
+        servers: if cfg!(target_os = "linux") { &["azurite"] } else { &[] },
+    },
 ];
 
 /// The row of one backend.

@@ -88,6 +88,14 @@ impl Builder {
         self
     }
 
+    /// Uses locks on blobs of Azure Storage.
+    #[cfg(feature = "azure")]
+    pub fn use_azure(mut self, azure: pilotman_azure::AzureBlob) -> Self {
+        let backend = pilotman_azure::AzureBackend::new(azure);
+        self.backends.push(backend.map(|backend| Arc::new(backend) as _));
+        self
+    }
+
     /// Uses locks on MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     pub fn use_mysql(mut self, mysql: pilotman_mysql::MySql) -> Self {

@@ -7,6 +7,8 @@ pub use pilotman_core::{
     Semaphore, UpgradeableGuard, Waiting, backend, clock, memory, random,
 };
 
+#[cfg(feature = "azure")]
+pub use pilotman_azure as azure;
 #[cfg(feature = "file")]
 pub use pilotman_file as file;
 #[cfg(feature = "mysql")]
@@ -32,7 +34,7 @@ mod locks;
 mod percent;
 mod query;
 mod scheme;
-#[cfg(any(feature = "mysql", feature = "postgres", feature = "redis", feature = "zookeeper"))]
+#[cfg(any(feature = "azure", feature = "mysql", feature = "postgres", feature = "redis", feature = "zookeeper"))]
 mod secret;
 
 pub use backends::{BackendInfo, backends};

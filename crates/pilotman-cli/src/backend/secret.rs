@@ -1,8 +1,18 @@
 //! Finding secrets in a URL, which may be no valid URL: what fails to parse must not be echoed either.
 
 /// The query parameters that hold secrets, by a part of their names.
-const TELLING: [&str; 9] =
-    ["password", "passwd", "pwd", "secret", "signature", "sastoken", "accesstoken", "accountkey", "sharedkey"];
+const TELLING: [&str; 10] = [
+    "password",
+    "passwd",
+    "pwd",
+    "secret",
+    "signature",
+    "sastoken",
+    "accesstoken",
+    "accountkey",
+    "sharedkey",
+    "connectionstring",
+];
 
 /// Whether `url` holds a secret.
 pub(crate) fn is_in(url: &str) -> bool {

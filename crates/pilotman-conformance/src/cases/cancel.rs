@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{exclusive, only, plain};
 use crate::case::{Case, Exclusive, Forms};
 use crate::context::{Ctx, SOON};
-use crate::surface::{Client, Kind, Wait};
+use crate::surface::{Client, Kind, Wait, settle};
 
 pub(super) const CASES: &[Case] = &[
     only(Forms::Async, exclusive("cancel", "storm", &[], storm)),
@@ -66,7 +66,7 @@ fn poll_and_drop(mut future: Boxed<'_>, polls: usize) -> bool {
         }
         if polled < polls {
             // Contended acquires are not woken until somebody releases: that is for the caller to arrange.
-            std::thread::park_timeout(Duration::from_millis(20));
+            std::thread::park_timeout(settle() / 4);
         }
     }
     false
@@ -152,7 +152,7 @@ fn storm_of_waiters(ctx: &Ctx) {
     let hold = one.mutex(&name).take();
     let mut waiters: Vec<_> =
         (0..60).map(|i| if i % 3 == 0 { &other } else { &one }.mutex(&name).start(Wait::Forever)).collect();
-    std::thread::sleep(crate::surface::settle());
+    std::thread::sleep(settle());
     // Some leave the queue while it moves, at the head, in the middle and at the end.
     let mut hold = Some(hold);
     for round in 0..30 {

@@ -361,6 +361,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         let _ = hold;
     }
 
+    /// What the server calls the lease of a hold, where its other requests can be made conditional on that.
+    fn lease_id(&self, hold: &Holding) -> Option<String> {
+        let _ = hold;
+        None
+    }
+
     /// The descriptor whose inheritance passes a hold on to a child process, where there is such a thing.
     #[cfg(unix)]
     fn descriptor(&self, hold: &Holding) -> Option<Arc<std::os::fd::OwnedFd>> {

@@ -130,6 +130,14 @@ impl Guard {
         self.hold().id().public()
     }
 
+    /// What the server calls the lease, on backends whose other requests can be made conditional on it (Azure: writes to the
+    /// lock's own blob); `None` elsewhere. Who knows it can end the hold. It stays the same when a hold is handed on within this
+    /// process.
+    pub fn lease_id(&self) -> Option<String> {
+        let hold = self.hold();
+        hold.engine().backend.lease_id(hold.holding())
+    }
+
     /// The descriptor that carries the hold, for backends whose holds are tied to one (files): a child process that
     /// inherits it holds the lock too, until it ends. It is close-on-exec; a child gets it only if that flag is
     /// cleared for it.

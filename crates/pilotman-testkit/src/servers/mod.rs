@@ -4,6 +4,8 @@
 //! the modules here.
 
 #[cfg(unix)]
+pub mod azurite;
+#[cfg(unix)]
 pub mod mysql;
 #[cfg(unix)]
 mod port;
@@ -58,6 +60,8 @@ pub const SERVERS: &[ServerKind] = &[
     zookeeper::ONE,
     #[cfg(unix)]
     zookeeper::THREE,
+    #[cfg(unix)]
+    azurite::ONE,
 ];
 
 /// A kind of server: what it takes, and how to start a throw-away one.

@@ -7,6 +7,8 @@ use pilotman_core::{Error, Result};
 
 use crate::address::Address;
 
+#[cfg(feature = "azure")]
+pub(crate) mod azure;
 #[cfg(feature = "file")]
 pub(crate) mod file;
 #[cfg(feature = "memory")]
@@ -43,6 +45,17 @@ pub(crate) struct Scheme {
 
 /// Every technology that the library knows, in this build or not.
 pub(crate) const ALL: &[Scheme] = &[
+    Scheme {
+        kind: "azure",
+        schemes: &["azblob"],
+        example: "azblob://locks?account=contoso&auth=entra",
+        feature: "azure",
+        several_hosts: false,
+        #[cfg(feature = "azure")]
+        open: Some(azure::open),
+        #[cfg(not(feature = "azure"))]
+        open: None,
+    },
     Scheme {
         kind: "file",
         schemes: &["file"],
