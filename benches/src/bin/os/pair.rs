@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use pilotman::blocking::{Locks, Mutex};
-use pilotman_bench::{Failure, figure, give_back, median};
+use pilotman_bench::{Failure, figure, give_back_blocking, median};
 
 use crate::semop::Semaphore;
 
@@ -52,7 +52,7 @@ fn bare(semaphore: &Semaphore) -> Result<f64, Failure> {
 fn ours(mutex: &Mutex) -> Result<f64, Failure> {
     let start = Instant::now();
     for _ in 0..PAIRS {
-        give_back(mutex.acquire()?)?;
+        give_back_blocking(mutex.acquire()?)?;
     }
     Ok(each(start))
 }
