@@ -38,6 +38,11 @@ pub(crate) fn is_missing_blob(error: &SdkError) -> bool {
         .is_some_and(|said| said.status == 404 && !matches!(said.code, "ContainerNotFound" | "ContainerBeingDeleted"))
 }
 
+/// Whether a request that failed for the moment may have been carried out.
+pub(crate) fn may_be_done(error: &SdkError) -> bool {
+    !matches!(error.kind(), SdkKind::Connection) && said(error).is_none_or(|said| said.status != 429)
+}
+
 /// Whether somebody has the blob leased.
 pub(crate) fn is_leased(error: &SdkError) -> bool {
     is(error, &["LeaseAlreadyPresent", "LeaseIsBreakingAndCannotBeAcquired", "LeaseIsBreakingAndCannotBeChanged"])
@@ -54,7 +59,8 @@ pub(crate) fn is_not_ours(error: &SdkError) -> bool {
         "LeaseIsBreakingAndCannotBeChanged",
         "LeaseLost",
     ];
-    is(error, &lease) || is_missing_blob(error) || is(error, &["ContainerNotFound", "ContainerBeingDeleted"])
+    // With its code: a 404 without one is of something between here and the service, and nothing is asked by HEAD here.
+    is(error, &lease) || is(error, &["BlobNotFound", "ResourceNotFound", "ContainerNotFound", "ContainerBeingDeleted"])
 }
 
 /// Whether the blob was changed since it was looked at.

@@ -82,6 +82,8 @@ impl Flights {
             Some(Flight::Open(mut ended)) => {
                 // A task that is gone without a word has ended, too.
                 let _ = ended.wait_for(|ended| *ended).await;
+                // Whether it can be given back or not: without it, another one does the same.
+                self.open().remove(&id);
                 hold::undo(store, &lock.blob, &lease_id(id)).await?;
             }
             None => hold::undo(store, &lock.blob, &lease_id(id)).await?,
@@ -112,11 +114,17 @@ async fn see_through(
         }
         _ => take.await,
     };
-    let unwanted = reply.send(answer).err();
-    if let Some(Ok(Some(_))) = unwanted
-        && let Err(error) = hold::undo(&store, &lock.blob, &id).await
-    {
-        tracing::debug!(%error, "what nobody waits for any longer could not be given back at once");
-    }
+    // Whoever gives it back at the same time is as good.
+    let is_open = match reply.send(answer).err() {
+        Some(Ok(taken)) => taken.is_some(),
+        Some(Err(error)) => !error.has_no_effect(),
+        None => false,
+    };
     ended.send_replace(true);
+    while is_open && let Err(error) = hold::undo(&store, &lock.blob, &id).await {
+        tracing::debug!(%error, "what nobody waits for any longer could not be given back yet");
+        // What has an end goes by itself.
+        let (None, Some(environment)) = (wanted.lease, store.environment()) else { break };
+        Sleep::new(environment.clock.clone(), PATIENCE).await;
+    }
 }

@@ -59,7 +59,8 @@ pub(crate) async fn take(store: &Store, blob: &Blob, id: &str, wanted: Wanted) -
         made = create(store, blob, false).await?;
     }
     loop {
-        match try_again(environment, || blob.acquire(id, wanted.lease)).await.answer {
+        let Tried { answer, unsure } = try_again(environment, || blob.acquire(id, wanted.lease)).await;
+        match answer {
             Ok(etag) => {
                 let facts = made.or_else(|| store.known(&blob.name)).filter(|facts: &Facts| facts.etag == etag);
                 let lease = BlobLease { facts: Mutex::new(facts) };
@@ -82,8 +83,8 @@ pub(crate) async fn take(store: &Store, blob: &Blob, id: &str, wanted: Wanted) -
             }
             Err(error) => {
                 let failed = store.failed("the lease can't be taken", &error);
-                // What was made for it must go.
-                return Err(if made.is_some() { failed.no_effect(false) } else { failed });
+                // What was made for it must go, and what an earlier try may have been granted.
+                return Err(if unsure || made.is_some() { failed.no_effect(false) } else { failed });
             }
         }
     }
@@ -98,15 +99,18 @@ async fn create(store: &Store, blob: &Blob, token: bool) -> Result<Option<Facts>
         false if store.keeps_blobs() => {}
         false => drop(metadata.insert(MARK.to_owned(), to_rfc3339(&OffsetDateTime::now_utc()))),
     }
-    let Tried { answer, again } = try_again(store.environment(), || blob.create(metadata.clone())).await;
+    let Tried { answer, unsure } = try_again(store.environment(), || blob.create(metadata.clone())).await;
     match answer {
         Ok(facts) => Ok(Some(facts)),
         // Made by somebody else, or by a first try of ours whose answer was lost; leased or about to be removed.
         Err(error) if failure::is(&error, &["BlobAlreadyExists", "LeaseIdMissing", "ConditionNotMet"]) => {
-            tracing::trace!(again, "the blob of a lock was made by somebody else");
+            tracing::trace!(unsure, "the blob of a lock was made by somebody else");
             Ok(None)
         }
-        Err(error) => Err(store.failed("the blob of the lock can't be made", &error)),
+        Err(error) => {
+            let failed = store.failed("the blob of the lock can't be made", &error);
+            Err(if unsure { failed.no_effect(false) } else { failed })
+        }
     }
 }
 
@@ -158,10 +162,10 @@ async fn give_back(store: &Store, blob: &Blob, id: &str, facts: Option<Facts>) -
     // If something was asked for twice, it may be the first time that took away what the second one didn't find.
     let mut twice = false;
     if let Some(facts) = facts.filter(Facts::is_disposable).filter(|_| store.removes_blobs()) {
-        let Tried { answer, again } = try_again(store.environment(), || blob.delete(Some(id), &facts.etag)).await;
+        let Tried { answer, unsure } = try_again(store.environment(), || blob.delete(Some(id), &facts.etag)).await;
         match answer {
             Ok(()) => return Ok(true),
-            Err(error) if failure::is_not_ours(&error) => return Ok(again),
+            Err(error) if failure::is_not_ours(&error) => return Ok(unsure),
             Err(error) if failure::is_transient(&error) => {
                 return Err(store.failed("the blob of the lock can't be removed", &error));
             }
@@ -169,12 +173,12 @@ async fn give_back(store: &Store, blob: &Blob, id: &str, facts: Option<Facts>) -
             Err(error) if failure::is_changed(&error) => {}
             Err(error) => store.cannot_remove(&error),
         }
-        twice = again;
+        twice = unsure;
     }
-    let Tried { answer, again } = try_again(store.environment(), || blob.release(id)).await;
+    let Tried { answer, unsure } = try_again(store.environment(), || blob.release(id)).await;
     match answer {
         Ok(()) => Ok(true),
-        Err(error) if failure::is_not_ours(&error) => Ok(again || twice),
+        Err(error) if failure::is_not_ours(&error) => Ok(unsure || twice),
         Err(error) => Err(store.failed("the lease can't be given back", &error)),
     }
 }

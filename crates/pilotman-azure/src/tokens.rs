@@ -24,7 +24,7 @@ pub(crate) async fn next(store: &Store, blob: &Blob, id: &str, lease: &BlobLease
         facts.metadata.retain(|name, _| is_other(name));
         facts.metadata.insert(TOKEN.to_owned(), token.to_string());
         facts.metadata.insert(OWNER.to_owned(), store.owner().to_owned());
-        let Tried { answer, again } =
+        let Tried { answer, unsure } =
             try_again(store.environment(), || blob.write(id, &facts.etag, &facts.metadata)).await;
         match answer {
             Ok(etag) => {
@@ -35,7 +35,9 @@ pub(crate) async fn next(store: &Store, blob: &Blob, id: &str, lease: &BlobLease
             }
             Err(error) if failure::is_not_ours(&error) => return Err(Error::lost(LossReason::Gone)),
             // A first try of ours, or a write of the holder. What was not given to anybody is passed over.
-            Err(error) if failure::is_changed(&error) => tracing::trace!(again, "the blob was changed under the lease"),
+            Err(error) if failure::is_changed(&error) => {
+                tracing::trace!(unsure, "the blob was changed under the lease")
+            }
             Err(error) => return Err(store.failed("the fencing token can't be written", &error)),
         }
     }

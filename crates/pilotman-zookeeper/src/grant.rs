@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join;
+use futures_util::future::join3;
 use pilotman_core::backend::{Attempt, Grant};
 use pilotman_core::{Error, Result};
 use zookeeper_client::Error as DriverError;
@@ -85,8 +85,10 @@ async fn write(place: &Place, data: Vec<u8>) -> Result<i64> {
 async fn last_change(place: &Place) -> Result<i64> {
     let (client, own) = (&place.session.client, place.path().ok_or_else(vanished)?);
     loop {
-        let (parent, own) = join(client.check_stat(&place.lock.path), client.check_stat(&own)).await;
-        match (parent, own) {
+        // Word of the other's leaving may have come from a server that was ahead of this one.
+        let synced = client.sync(&place.lock.path);
+        let (synced, parent, own) = join3(synced, client.check_stat(&place.lock.path), client.check_stat(&own)).await;
+        match (synced.and(parent), own) {
             (Ok(Some(parent)), Ok(Some(_))) => return Ok(parent.pzxid),
             (Ok(_), Ok(_)) => {
                 place.set_gone();

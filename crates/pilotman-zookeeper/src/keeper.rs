@@ -47,8 +47,8 @@ pub(crate) async fn keep(link: Weak<Link>, session: Arc<Session>) {
 /// What is due; `false`: nobody needs the session any longer.
 fn tick(link: &Weak<Link>, session: &Arc<Session>) -> bool {
     let Some(link) = link.upgrade() else { return false };
-    for place in session.take_overdue() {
-        tokio::spawn(async move { place.remove_surely().await });
+    for place in session.begin_sweeps() {
+        tokio::spawn(async move { place.sweep().await });
     }
     if !link.parents.is_empty() {
         let (parents, session) = (link.parents.clone(), session.clone());

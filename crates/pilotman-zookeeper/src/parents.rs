@@ -42,9 +42,9 @@ pub(crate) async fn make(client: &Client, lock_path: &str, shape: &Shape, made: 
                     return Err(no_chroot());
                 }
             },
-            // Whether it was made or not, the next round sees.
-            Err(DriverError::ConnectionLoss) => {}
             Err(error) if failure::ends_session(&error) => return Err(failure::lost_session()),
+            // Whether it was made or not, the next round sees.
+            Err(error) if failure::is_open(&error) => {}
             Err(error) => {
                 take_back(client, made).await;
                 return Err(failure::of_request(error, next));

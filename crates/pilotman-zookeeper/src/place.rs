@@ -99,6 +99,8 @@ struct State {
     deleting: bool,
     /// Its node is watched for its holder.
     watched: bool,
+    /// Its removal is under way in the background.
+    sweeping: bool,
 }
 
 /// What giving back found.
@@ -120,6 +122,7 @@ impl Place {
             gone: false,
             deleting: false,
             watched: false,
+            sweeping: false,
         };
         let place = Arc::new(Self {
             id,
@@ -162,15 +165,26 @@ impl Place {
         lock(&self.state).held.map(|(lease, _)| lease)
     }
 
-    /// Ends the hold if its lease has ended.
-    pub(crate) fn lapse(&self, now: Time) -> bool {
+    /// Ends the hold if its lease has ended. Whether the node is to be removed by the caller: nobody wants it any longer, and
+    /// whoever began to remove it may have been dropped in the middle.
+    pub(crate) fn begin_sweep(&self, now: Time) -> bool {
         let mut state = lock(&self.state);
-        let is_over = state.held.is_some_and(|(_, until)| until <= now);
-        if is_over {
+        if state.held.is_some_and(|(_, until)| until <= now) {
             state.held = None;
             state.lapsed = true;
+            state.doomed = true;
         }
-        is_over
+        let begins = state.doomed && !state.making && !state.sweeping;
+        state.sweeping |= begins;
+        begins
+    }
+
+    /// What [`Self::begin_sweep`] asks for. What fails is tried again with the next sweep.
+    pub(crate) async fn sweep(&self) {
+        if let Err(error) = self.remove().await {
+            tracing::debug!(%error, "a node that nobody wants could not be removed yet");
+        }
+        lock(&self.state).sweeping = false;
     }
 
     /// Why the hold is none any more, as far as is known here.
@@ -278,8 +292,11 @@ impl Place {
                 Ok(found) => return Ok(found),
                 Err(error) if failure::ends_session(&error) => return Err(failure::lost_session()),
                 Err(DriverError::NoNode) => return Ok(None),
-                Err(error) if failure::is_open(&error) => self.session.pause().await,
-                Err(error) => return Err(failure::of_request(error, &self.lock.path).no_effect(false)),
+                // Whatever it is: who stops looking leaves the node behind.
+                Err(error) => {
+                    tracing::debug!(%error, "a node whose creation has an open outcome is looked for again");
+                    self.session.pause().await;
+                }
             }
             if client.state().is_terminated() {
                 return Err(failure::lost_session());
@@ -353,7 +370,8 @@ impl Place {
                 Err(error) if failure::is_open(&error) => self.session.pause().await,
                 Err(error) => {
                     lock(&self.state).deleting = again;
-                    return Err(failure::of_request(error, path));
+                    // It is still there.
+                    return Err(failure::of_request(error, path).no_effect(false));
                 }
             }
         }

@@ -3,8 +3,8 @@
 //! A server that answers a heartbeat has not thereby told the leader of it: it does so when the leader next asks, which
 //! is each half tick, and a server that was cut off from its leader answers for a while all the same. So heartbeats are
 //! writes, which only a leader with a quorum answers, and one counts when a later one was answered that was sent at
-//! least [`Pulse::gap`] after it. Between the two the leader has asked; what it was told then came before the later
-//! heartbeat on the same connection.
+//! least [`Pulse::gap`] after its own answer had come: by then it surely was there, and between the two the leader has
+//! asked. What it was told then came before the later heartbeat on the same connection.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,8 +17,8 @@ pub(crate) struct Pulse {
     timeout: Duration,
     /// When the last thing was sent of which the leader surely knows.
     known: Time,
-    /// When those answered heartbeats were sent of which it may not know yet, oldest first.
-    answered: VecDeque<Time>,
+    /// Those answered heartbeats of which it may not know yet, oldest first: when they were sent, and when their answers were here.
+    answered: VecDeque<(Time, Time)>,
 }
 
 impl Pulse {
@@ -29,7 +29,7 @@ impl Pulse {
 
     /// How often a heartbeat is due.
     pub(crate) fn cadence(timeout: Duration) -> Duration {
-        timeout / 8
+        timeout / 10
     }
 
     /// How far apart two heartbeats are between which the leader has surely asked its followers. A time-out has two ticks
@@ -38,17 +38,17 @@ impl Pulse {
         timeout / 4
     }
 
-    /// A heartbeat that was sent then has been answered.
-    pub(crate) fn answered(&mut self, sent: Time) {
-        while let Some(&earlier) = self.answered.front() {
-            if sent.since(earlier) < Self::gap(self.timeout) {
+    /// A heartbeat that was sent then has been answered now.
+    pub(crate) fn answered(&mut self, sent: Time, now: Time) {
+        while let Some(&(earlier, there)) = self.answered.front() {
+            if sent.since(there) < Self::gap(self.timeout) {
                 break;
             }
             self.known = self.known.max(earlier);
             self.answered.pop_front();
         }
-        if self.answered.back().is_none_or(|&last| last < sent) {
-            self.answered.push_back(sent);
+        if self.answered.back().is_none_or(|&(last, _)| last < sent) {
+            self.answered.push_back((sent, now));
         }
     }
 
@@ -85,21 +85,31 @@ mod tests {
     #[test]
     fn a_heartbeat_counts_when_a_later_one_is_answered() {
         let mut pulse = Pulse::new(TIMEOUT, at(100));
-        pulse.answered(at(101));
+        pulse.answered(at(101), at(101));
         assert_eq!(pulse.surely_until(), at(108), "not yet");
-        pulse.answered(at(102));
+        pulse.answered(at(102), at(102));
         assert_eq!(pulse.surely_until(), at(108), "the leader may not have asked in between");
-        pulse.answered(at(103));
+        pulse.answered(at(103), at(103));
         assert_eq!(pulse.surely_until(), at(109));
-        pulse.answered(at(110));
+        pulse.answered(at(110), at(110));
         assert_eq!(pulse.surely_until(), at(111), "that of 103 counts, that of 110 not yet");
+    }
+
+    #[test]
+    fn a_heartbeat_that_was_long_on_its_way_counts_from_its_answer() {
+        let mut pulse = Pulse::new(TIMEOUT, at(100));
+        pulse.answered(at(101), at(104));
+        pulse.answered(at(105), at(105));
+        assert_eq!(pulse.surely_until(), at(108), "the leader may have asked before it was there");
+        pulse.answered(at(106), at(106));
+        assert_eq!(pulse.surely_until(), at(109));
     }
 
     #[test]
     fn answers_out_of_order_take_nothing_back() {
         let mut pulse = Pulse::new(TIMEOUT, at(100));
         for sent in [101, 104, 102, 107] {
-            pulse.answered(at(sent));
+            pulse.answered(at(sent), at(sent));
         }
         assert_eq!(pulse.surely_until(), at(112));
     }

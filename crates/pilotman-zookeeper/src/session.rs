@@ -12,7 +12,6 @@ use pilotman_core::clock::{Clock, Sleep, Time};
 use tokio::sync::Notify;
 use zookeeper_client::{Client, Error as DriverError, MultiWriteError};
 
-use crate::failure;
 use crate::place::Place;
 use crate::pulse::Pulse;
 
@@ -160,10 +159,10 @@ impl Session {
         lock(&self.places).by_id.values().cloned().collect()
     }
 
-    /// The holds whose lease has ended without a renewal. They are no longer held, and to be given back.
-    pub(crate) fn take_overdue(&self) -> Vec<Arc<Place>> {
+    /// The places to be swept: holds whose lease has ended without a renewal, and what else nobody wants any longer.
+    pub(crate) fn begin_sweeps(&self) -> Vec<Arc<Place>> {
         let now = self.now();
-        self.all().into_iter().filter(|place| place.lapse(now)).collect()
+        self.all().into_iter().filter(|place| place.begin_sweep(now)).collect()
     }
 
     /// The server can't be heard: all holds are at risk.
@@ -227,13 +226,14 @@ impl Session {
             Ok(_) => Ok(()),
             // An answer all the same.
             Err(MultiWriteError::OperationFailed { .. }) => Ok(()),
-            Err(MultiWriteError::RequestFailed { source }) if failure::is_open(&source) => Err(source),
-            Err(MultiWriteError::RequestFailed { .. }) => Ok(()),
+            // A member may refuse by itself, without its leader.
+            Err(MultiWriteError::RequestFailed { source }) => Err(source),
         }
     }
 
     fn answered(&self, sent: Time) {
-        lock(&self.pulse).answered(sent);
+        let now = self.now();
+        lock(&self.pulse).answered(sent, now);
         self.pulsed.notify_waiters();
         if !self.troubled.swap(false, Ordering::AcqRel) {
             return;

@@ -155,7 +155,7 @@ async fn successful_renewal() {
     let guard = locks.mutex("a").lease(AzureBackend::SHORTEST_LEASE).acquire().await.unwrap();
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(17) {
-        assert_eq!(guard.state(), HoldState::Held);
+        assert_ne!(guard.state(), HoldState::Lost);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(guard.renewals() >= 2, "{}", guard.renewals());

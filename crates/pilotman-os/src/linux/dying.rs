@@ -10,22 +10,26 @@ const KILL: u64 = 1 << 8;
 
 /// When a process started, in the kernel's ticks; `None` if there is none, or it can't be seen.
 pub(crate) fn start_of(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may contain anything, but nothing after it contains a parenthesis.
+    // The name may contain anything, also half a sign, since the kernel cuts it; but nothing after it contains a parenthesis.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// Whether no thread of the process can act any more: it is gone, or all that is left of it is on its way out. What has
-/// been started by `exec` in its place is another program. Where `/proc` does not show the process, it counts as gone.
+/// been started by `exec` in its place is another program. Where `/proc` does not show the process, it counts as gone. A start of
+/// zero was not known when the process came.
 pub(crate) fn has_stopped(pid: u32, start: u64) -> bool {
-    if start_of(pid) != Some(start) {
-        return true;
+    match start_of(pid) {
+        Some(other) if start == 0 || other == start => {}
+        _ => return true,
     }
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     !tasks
         .flatten()
-        .any(|task| fs::read_to_string(task.path().join("status")).is_ok_and(|status| may_still_act(&status)))
+        .filter_map(|task| fs::read(task.path().join("status")).ok())
+        .any(|status| may_still_act(&String::from_utf8_lossy(&status)))
 }
 
 /// Whether a thread is doomed (it was sent SIGKILL, as all threads of a dying process are) but has not taken notice.
@@ -41,7 +45,7 @@ pub(crate) fn is_gone(pid: u32, start: u64) -> bool {
     let Some(process) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return true };
     match rustix::process::test_kill_process(process) {
         Err(rustix::io::Errno::SRCH) => true,
-        _ => start_of(pid).is_some_and(|other| other != start),
+        _ => start != 0 && start_of(pid).is_some_and(|other| other != start),
     }
 }
 
@@ -55,6 +59,7 @@ mod tests {
         let start = start_of(pid).unwrap();
         assert!(!is_gone(pid, start));
         assert!(is_gone(pid, start + 1), "a later one of the same number");
+        assert!(!is_gone(pid, 0), "it could not be told when it came");
         assert!(is_gone(0x3fff_fff0, start));
         assert!(has_stopped(0x3fff_fff0, start));
     }

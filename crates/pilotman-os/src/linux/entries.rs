@@ -101,6 +101,25 @@ impl Process {
     /// Gives back what an attempt has, if anything: its place among those who wait, or its hold too. Whether others
     /// wait, if it was a hold.
     pub(crate) fn give_back(&self, slot: &Slot, id: AttemptId, holds: bool) -> Result<Option<bool>> {
+        self.try_give_back(slot, id, holds).map_err(|error| {
+            // The process that stands in the way may go on some time; nobody else asks again.
+            lock(&self.owed).push((slot.clone(), id, holds));
+            self.ring(self.member());
+            error.no_effect(false)
+        })
+    }
+
+    /// Gives back what could not be given back before. Says whether nothing is left of it.
+    pub(super) fn pay(&self) -> bool {
+        let owed = std::mem::take(&mut *lock(&self.owed));
+        let unpaid = |(slot, id, holds): &(Slot, AttemptId, bool)| self.try_give_back(slot, *id, *holds).is_err();
+        let mut left: Vec<_> = owed.into_iter().filter(unpaid).collect();
+        let mut owed = lock(&self.owed);
+        owed.append(&mut left);
+        owed.is_empty()
+    }
+
+    fn try_give_back(&self, slot: &Slot, id: AttemptId, holds: bool) -> Result<Option<bool>> {
         let mut latched = self.latch(&self.table.buckets[slot.bucket()])?;
         let Some((index, state)) = latched.find(slot.key, id)? else { return Ok(None) };
         let was_hold = state == HOLDS;

@@ -101,8 +101,9 @@ fn holder(process: &Process, entry: &Entry) -> Holder {
     holder.owner = match process.member_of(entry.owner.load(Ordering::Relaxed)) {
         Some(member) => {
             let pid = member.pid.load(Ordering::Relaxed);
-            let command = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-            let command = command.map_or_else(|_| "ended".to_owned(), |command| command.trim_end().to_owned());
+            let command = std::fs::read(format!("/proc/{pid}/comm"));
+            let text = |command: Vec<u8>| String::from_utf8_lossy(&command).trim_end().to_owned();
+            let command = command.map_or_else(|_| "ended".to_owned(), text);
             format!("pid {pid} ({command}), user {}", member.user.load(Ordering::Relaxed))
         }
         None => "a process that has ended".to_owned(),

@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before looking whether the owner is still there.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 const SPINS: u32 = 100;
+/// The same for those who go on to something else meanwhile.
+const SOON: Duration = Duration::from_millis(20);
 
 /// A latch that is ours until this is dropped. Those who are to be told something are told then.
 pub(crate) struct Latched<'a> {
@@ -34,9 +36,18 @@ pub(crate) struct Latched<'a> {
 impl Process {
     /// Takes the latch of a bucket.
     pub(crate) fn latch<'a>(&'a self, bucket: &'a Bucket) -> Result<Latched<'a>> {
+        self.latch_within(bucket, PATIENCE)
+    }
+
+    /// The same, with less patience.
+    pub(super) fn latch_soon<'a>(&'a self, bucket: &'a Bucket) -> Result<Latched<'a>> {
+        self.latch_within(bucket, SOON)
+    }
+
+    fn latch_within<'a>(&'a self, bucket: &'a Bucket, patience: Duration) -> Result<Latched<'a>> {
         let turn = lock(&self.turn);
         self.robust.begin(&bucket.latch);
-        let left = match self.acquire(&bucket.latch) {
+        let left = match self.acquire(&bucket.latch, patience) {
             Ok(left) => left,
             Err(error) => {
                 self.robust.end();
@@ -51,7 +62,7 @@ impl Process {
     }
 
     /// Says whether the last owner left it in the middle of something.
-    fn acquire(&self, latch: &AtomicU32) -> Result<bool> {
+    fn acquire(&self, latch: &AtomicU32, patience: Duration) -> Result<bool> {
         if latch.compare_exchange(0, self.tid, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             return Ok(false);
         }
@@ -69,7 +80,7 @@ impl Process {
                 continue;
             }
             let start = *since.get_or_insert_with(Instant::now);
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > patience {
                 return Err(stuck(owner));
             }
             if owner == 0 {
@@ -191,6 +202,7 @@ impl Latched<'_> {
     /// Takes an entry out of the chain and frees it.
     pub(super) fn remove(&mut self, index: u32) -> Result<()> {
         let Some(entry) = self.process.entry(index) else { return Ok(()) };
+        let owner = entry.owner.load(Ordering::SeqCst);
         let next = entry.next.load(Ordering::Relaxed);
         let head = &self.bucket.head;
         if head.load(Ordering::Relaxed) == index + 1 {
@@ -205,7 +217,8 @@ impl Latched<'_> {
             })?;
         }
         entry.bucket.store(0, Ordering::SeqCst);
-        entry.owner.store(0, Ordering::SeqCst);
+        // From here on a sweep may free it as well, and then it may be another's.
+        let _ = entry.owner.compare_exchange(owner, 0, Ordering::SeqCst, Ordering::SeqCst);
         *self.turn = index as usize;
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::failure::failed;
 use super::fork;
 use super::layout::{DIED, ENTRIES, Entry, MEMBERS, Member, TID};
 use super::robust::Robust;
+use super::slot::Slot;
 use super::table::{Place, Table};
 use super::thread;
 use super::wait::Wait;
@@ -43,6 +44,8 @@ pub(crate) struct Process {
     pub(super) held: AtomicUsize,
     /// When the place of the table was last looked at.
     looked: AtomicU64,
+    /// What could not be given back yet: of which lock and attempt, and whether it was a hold.
+    pub(super) owed: Mutex<Vec<(Slot, AttemptId, bool)>>,
 }
 
 /// What an entry's owner is.
@@ -87,7 +90,9 @@ impl Process {
             // Whoever asked waits for it.
             let _ = report.send(claimed.map(|index| (tid, index)));
             if let Some(index) = index {
-                thread::run(&its_table, &its_slot, index);
+                // With this thread all holds would end: a subscriber that panics must not do that.
+                let run = || thread::run(&its_table, &its_slot, index);
+                while std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {}
             }
         });
         started.map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
@@ -117,6 +122,7 @@ impl Process {
             observers: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             looked: AtomicU64::new(now()),
+            owed: Mutex::default(),
             table,
         });
         slot.get_or_init(|| Arc::downgrade(&process));
@@ -142,8 +148,12 @@ impl Process {
         if now.abs_diff(self.looked.load(Ordering::Relaxed)) < LOOK_AGAIN {
             return true;
         }
+        if self.table.is_replaced() {
+            // Not noted: whoever asks next has to find out, too.
+            return false;
+        }
         self.looked.store(now, Ordering::Relaxed);
-        !self.table.is_replaced()
+        true
     }
 
     /// Whether others were seen to have another table by now. Doesn't look again before its time.
@@ -217,16 +227,25 @@ impl Process {
         for member in self.table.members.iter() {
             let word = member.word.load(Ordering::SeqCst);
             if is_dead(word) {
+                let generation = member.generation.load(Ordering::SeqCst);
                 if has_stopped(member) {
-                    dead.push((member, word));
+                    dead.push((member, word, generation));
                 } else {
                     all = false;
                 }
             }
         }
         for bucket in &self.table.buckets {
-            if bucket.head.load(Ordering::SeqCst) != 0 {
-                self.latch(bucket)?.reap_all()?;
+            if bucket.head.load(Ordering::SeqCst) == 0 {
+                continue;
+            }
+            match self.latch_soon(bucket) {
+                Ok(mut latched) => latched.reap_all()?,
+                // Somebody was stopped in the middle of it. The rest is not to wait for that.
+                Err(error) => {
+                    tracing::debug!(%error, "a part of the table is left out for now");
+                    all = false;
+                }
             }
         }
         // What was taken but not put into a chain when its owner died.
@@ -237,8 +256,13 @@ impl Process {
                 let _ = entry.owner.compare_exchange(owner, 0, Ordering::SeqCst, Ordering::SeqCst);
             }
         }
-        for (member, word) in dead {
-            vacate(member, word);
+        if all {
+            for (member, word, generation) in dead {
+                // Another one may have come to this place, and died: that it has stopped is not known.
+                if member.generation.load(Ordering::SeqCst) == generation {
+                    vacate(member, word);
+                }
+            }
         }
         Ok(all)
     }
@@ -295,13 +319,15 @@ fn claim(table: &Table, robust: &'static Robust, tid: u32) -> Result<Option<u32>
     Ok(None)
 }
 
-/// Gives the place of a process back whose word was `word`. Only one of those who try does so.
-pub(super) fn vacate(member: &Member, word: u32) {
+/// Gives the place of a process back whose word was `word`. Only one of those who try does so; whether it was this one.
+pub(super) fn vacate(member: &Member, word: u32) -> bool {
     let claimed = member.claimed.load(Ordering::SeqCst);
-    if member.word.compare_exchange(word, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+    let vacated = member.word.compare_exchange(word, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    if vacated {
         // Fails if somebody has found it left already.
         let _ = member.claimed.compare_exchange(claimed, 0, Ordering::SeqCst, Ordering::SeqCst);
     }
+    vacated
 }
 
 fn thread_is_gone(tid: u32) -> bool {

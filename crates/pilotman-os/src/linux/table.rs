@@ -187,7 +187,12 @@ impl Here {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let digits: String = boot.chars().filter(char::is_ascii_hexdigit).take(16).collect();
         let namespace = rustix::fs::stat("/proc/self/ns/pid").map(|stat| stat.st_ino);
-        Self { boot: u64::from_str_radix(&digits, 16).unwrap_or(0), pid_namespace: namespace.unwrap_or(0) }
+        // When a process started is told by another clock in another time namespace.
+        let clock = rustix::fs::stat("/proc/self/ns/time").map_or(0, |stat| stat.st_ino);
+        Self {
+            boot: u64::from_str_radix(&digits, 16).unwrap_or(0),
+            pid_namespace: namespace.unwrap_or(0) ^ clock.rotate_left(32),
+        }
     }
 }
 

@@ -52,6 +52,9 @@ pub(super) fn run(table: &Arc<Table>, slot: &OnceLock<Weak<Process>>, index: u32
                     limit = Some(OBSERVE);
                 }
             }
+            if !process.pay() {
+                limit = Some(limit.map_or(OBSERVE, |limit: Duration| limit.min(OBSERVE)));
+            }
             if died && limit.is_none() {
                 // Those who were told are in the inbox, ours too.
                 continue;
@@ -108,14 +111,19 @@ fn sleep(
 fn leave(table: &Table, member: &Member) {
     let owner = |word: u64| word as u32 == (member_index(table, member) + 1);
     let left = table.used().iter().any(|entry| owner(entry.owner.load(Ordering::SeqCst)));
-    let word = member.word.load(Ordering::SeqCst);
     if left {
         member.word.store(DIED, Ordering::SeqCst);
         if let Err(errno) = futex::wake(&member.word, futex::Flags::empty(), i32::MAX as u32) {
             tracing::debug!(%errno, "those who wait for this process could not be woken");
         }
     } else {
-        vacate(member, word);
+        // Somebody may begin to wait for our death at this very moment.
+        loop {
+            let word = member.word.load(Ordering::SeqCst);
+            if word & TID == 0 || vacate(member, word) {
+                break;
+            }
+        }
     }
 }
 

@@ -29,13 +29,18 @@ async fn contend(client: usize, locks: Locks, name: String, end: Instant, histor
         let (from, token) = (Instant::now(), guard.token().unwrap());
         pause = (pause * 31 + 17) % 97;
         let keep = ms(if pause.is_multiple_of(7) { 2500 } else { pause });
-        let mut until = Instant::now();
-        while from.elapsed() < keep && guard.ensure_held().is_ok() {
-            until = Instant::now();
+        let mut until = from;
+        loop {
+            // Before it is asked: between the answer and now, anything may happen.
+            let now = Instant::now();
+            if guard.ensure_held().is_err() {
+                break;
+            }
+            until = now;
+            if from.elapsed() >= keep {
+                break;
+            }
             tokio::time::sleep(ms(1)).await;
-        }
-        if guard.ensure_held().is_ok() {
-            until = Instant::now();
         }
         history.lock().unwrap().push(Held { from, until, token });
         drop(guard);
