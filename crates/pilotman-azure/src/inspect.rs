@@ -126,7 +126,7 @@ pub(crate) async fn force_release(store: &Store, blob: &Blob) -> Result<Vec<Hold
     match broken.answer {
         Ok(()) => Ok(vec![holder(&facts)]),
         // It ended by itself meanwhile, or by a first try of ours.
-        Err(error) if failure::is_not_ours(&error) => Ok(if broken.again { vec![holder(&facts)] } else { Vec::new() }),
+        Err(error) if failure::is_not_ours(&error) => Ok(if broken.unsure { vec![holder(&facts)] } else { Vec::new() }),
         Err(error) => Err(store.failed("the lease can't be broken", &error)),
     }
 }

@@ -422,6 +422,22 @@ impl Lock {
         );
     }
 
+    /// Others are on their way, and have it soon.
+    #[track_caller]
+    pub(crate) fn becomes_taken(&self) {
+        let start = Instant::now();
+        while let Some(hold) = self.try_now() {
+            hold.release();
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "{:?} of {:?} stays free, others should get it",
+                self.kind(),
+                shown(self.name())
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Begins to acquire in the background. The call is being made when this returns.
     pub(crate) fn start(&self, wait: Wait) -> Pending {
         let (sender, arrived) = mpsc::channel();
@@ -472,7 +488,7 @@ static SETTLE: OnceLock<Duration> = OnceLock::new();
 
 /// A time in which a wait that was begun has surely reached the queue.
 pub(crate) fn settle() -> Duration {
-    SETTLE.get().copied().unwrap_or(Duration::from_millis(80))
+    SETTLE.get().copied().unwrap_or(Duration::from_millis(120))
 }
 
 pub(crate) fn set_settle(time: Duration) {

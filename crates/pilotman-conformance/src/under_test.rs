@@ -144,7 +144,7 @@ impl UnderTest {
         self
     }
 
-    /// The time in which a wait that was begun has surely reached the queue, on a busy machine too. Default: 80 ms. A backend
+    /// The time in which a wait that was begun has surely reached the queue, on a busy machine too. Default: 120 ms. A backend
     /// that opens a connection for it needs more.
     pub fn settle(mut self, time: Duration) -> Self {
         self.settle = Some(time);

@@ -108,7 +108,7 @@ fn a_dropped_wait_gives_back_what_it_had(ctx: &Ctx) {
     let (a, b) = (ctx.mutex_name(), ctx.mutex_name());
     let taken = other.mutex(&b).take();
     let waiter = one.all(&[&a, &b]).start_waiting();
-    other.mutex(&a).must_be_taken();
+    other.mutex(&a).becomes_taken();
     waiter.cancel();
     other.mutex(&a).take().release();
     taken.release();

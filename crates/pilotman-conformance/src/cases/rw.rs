@@ -69,7 +69,8 @@ fn a_waiting_writer_goes_first(ctx: &Ctx) {
         let reader = one.reader(&name).take();
         let writer = client.writer(&name).start_waiting();
         for reading in [&one, &other] {
-            reading.reader(&name).must_be_taken();
+            // Once the writer stands in the queue.
+            reading.reader(&name).becomes_taken();
             assert!(reading.reader(&name).get(Wait::For(Duration::from_millis(50))).unwrap().is_none());
         }
         assert!(writer.is_waiting());
