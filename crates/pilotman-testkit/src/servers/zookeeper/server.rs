@@ -194,7 +194,9 @@ impl Setup {
     /// Starts the process, and returns when it serves and is what is wanted.
     fn run(&self, wanted: impl Fn(Mode) -> bool) -> io::Result<Process> {
         let mut process = self.spawn()?;
-        process.wait_ready(READY, || self.is_up() && words::mode(self.port).is_some_and(&wanted))?;
+        // The port for TLS is opened after the other one.
+        let is_secure = || self.secure_port.is_none_or(net::is_listening);
+        process.wait_ready(READY, || self.is_up() && words::mode(self.port).is_some_and(&wanted) && is_secure())?;
         Ok(process)
     }
 
