@@ -34,10 +34,12 @@ pub(crate) struct Options {
 }
 
 /// The rows, each with the program of the package `pilotman-bench` that measures it.
-const ROWS: [(&str, &str); 8] = [
+const ROWS: [(&str, &str); 10] = [
+    ("azure", "bench-azure"),
     ("file", "bench-file"),
     ("memory", "bench-memory"),
     ("mysql", "bench-mysql"),
+    ("os", "bench-os"),
     ("postgres", "bench-postgres"),
     ("redis", "bench-redis"),
     ("redlock", "bench-redlock"),
