@@ -1,8 +1,10 @@
 //! What this process is called on the servers.
 
+use pilotman_core::backend::host_name;
+
 /// `<host>:<process id>:<random>`: tells people whose lock it is, and is unique.
 pub(crate) fn name(random: u64) -> String {
-    format!("{}:{}:{random:016x}", host(), std::process::id())
+    format!("{}:{}:{random:016x}", host_name(), std::process::id())
 }
 
 /// What people are shown of it.
@@ -12,26 +14,6 @@ pub(crate) fn shown(name: &str) -> String {
         (Some(_), Some(pid), Some(host)) => format!("pid {pid} on {host}"),
         _ => name.chars().take(200).flat_map(char::escape_debug).collect(),
     }
-}
-
-/// The host's name, in characters that stand for nothing in keys and queue entries.
-fn host() -> String {
-    let name = system_name();
-    let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')).collect();
-    match plain.is_empty() {
-        true => "host".to_owned(),
-        false => plain.chars().take(64).collect(),
-    }
-}
-
-#[cfg(unix)]
-fn system_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-#[cfg(not(unix))]
-fn system_name() -> String {
-    std::env::var("COMPUTERNAME").unwrap_or_default()
 }
 
 #[cfg(test)]

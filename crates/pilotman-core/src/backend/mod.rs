@@ -26,9 +26,11 @@ use crate::{Capabilities, Error, LockOptions, LossReason, Primitive, Result, Tar
 
 mod diagnosis;
 mod events;
+mod host;
 pub use diagnosis::{Finding, Severity};
 pub use events::Events;
 pub(crate) use events::Sink;
+pub use host::host_name;
 
 /// A boxed future, as the methods of [`Backend`] return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
