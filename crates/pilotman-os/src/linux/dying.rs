@@ -10,9 +10,12 @@ const KILL: u64 = 1 << 8;
 
 /// When a process started, in the kernel's ticks; `None` if there is none, or it can't be seen.
 pub(crate) fn start_of(pid: u32) -> Option<u64> {
+    start_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn start_in(stat: &[u8]) -> Option<u64> {
     // The name may contain anything, also half a sign, since the kernel cuts it; but nothing after it contains a parenthesis.
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
+    let stat = String::from_utf8_lossy(stat);
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
@@ -62,6 +65,15 @@ mod tests {
         assert!(!is_gone(pid, 0), "it could not be told when it came");
         assert!(is_gone(0x3fff_fff0, start));
         assert!(has_stopped(0x3fff_fff0, start));
+    }
+
+    #[test]
+    fn a_name_that_is_cut_in_a_sign_hides_no_start() {
+        let rest = b") S 1 7 7 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
+        for name in [&b"plain"[..], b"a) b", &"\u{43f}\u{440}".as_bytes()[..3]] {
+            assert_eq!(start_in(&[b"7 (", name, rest].concat()), Some(4711), "{name:?}");
+        }
+        assert_eq!(start_in(b"7 (x"), None);
     }
 
     #[test]
