@@ -186,7 +186,7 @@ pub(super) fn attempt_of(entry: &Entry) -> AttemptId {
     AttemptId(word(0) << 64 | word(1))
 }
 
-fn key_of(entry: &Entry) -> [u64; 2] {
+pub(super) fn key_of(entry: &Entry) -> [u64; 2] {
     [entry.key[0].load(Ordering::Relaxed), entry.key[1].load(Ordering::Relaxed)]
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use pilotman_core::backend::{Holder, Inspection};
 use pilotman_core::{Result, Target};
 
-use super::entries::is;
+use super::entries::key_of;
 use super::layout::{Entry, HOLDS, NAME};
 use super::process::{Life, Process};
 use super::shared::Shared;
@@ -29,13 +29,9 @@ pub(crate) fn inspect(shared: &Shared, target: &Target) -> Result<Inspection> {
     let Some(process) = shared.existing()? else { return Ok(inspection) };
     for name in DOMAINS {
         let key = key(shared.options.names, name, target.name.as_str())?;
-        let latched = process.latch(&process.table.buckets[bucket(key)])?;
-        latched.each(|_, entry| {
-            if is(entry, key) {
-                add(&process, &mut inspection, entry);
-            }
-            true
-        })?;
+        for seen in Seen::all(&process, bucket(key))?.iter().filter(|seen| seen.key == key) {
+            seen.add_to(&process, &mut inspection);
+        }
     }
     Ok(inspection)
 }
@@ -44,24 +40,21 @@ pub(crate) fn inspect(shared: &Shared, target: &Target) -> Result<Inspection> {
 pub(crate) fn list(shared: &Shared) -> Result<Vec<Inspection>> {
     let Some(process) = shared.existing()? else { return Ok(Vec::new()) };
     let mut found: BTreeMap<String, Inspection> = BTreeMap::new();
-    for bucket in &process.table.buckets {
+    for (index, bucket) in process.table.buckets.iter().enumerate() {
         if bucket.head.load(Ordering::SeqCst) == 0 {
             continue;
         }
-        let latched = process.latch(bucket)?;
-        latched.each(|_, entry| {
-            let key = [entry.key[0].load(Ordering::Relaxed), entry.key[1].load(Ordering::Relaxed)];
-            let physical = physical(&shared.place, domain(entry.kind.load(Ordering::Relaxed)), key);
+        for seen in Seen::all(&process, index)? {
+            let physical = physical(&shared.place, domain(seen.kind), seen.key);
             let inspection = found.entry(physical).or_insert_with_key(|physical| {
                 let mut inspection = Inspection::default();
-                inspection.name = name_of(entry);
+                inspection.name.clone_from(&seen.name);
                 inspection.physical = physical.clone();
                 inspection.waiters = Some(0);
                 inspection
             });
-            add(&process, inspection, entry);
-            true
-        })?;
+            seen.add_to(&process, inspection);
+        }
     }
     Ok(found.into_values().filter(|found| !found.holders.is_empty() || found.waiters != Some(0)).collect())
 }
@@ -70,45 +63,79 @@ pub(crate) fn list(shared: &Shared) -> Result<Vec<Inspection>> {
 pub(crate) fn force_release(shared: &Shared, target: &Target) -> Result<Vec<Holder>> {
     let slot = Slot::new(shared.options.names, target)?;
     let Some(process) = shared.existing()? else { return Ok(Vec::new()) };
-    let mut latched = process.latch(&process.table.buckets[slot.bucket()])?;
     let mut broken = Vec::new();
-    latched.break_all(slot.key, |entry| {
-        if process.life(entry.owner.load(Ordering::Relaxed)) != Life::Dead {
-            broken.push(holder(&process, entry));
-        }
-    })?;
-    Ok(broken)
+    process.latch(&process.table.buckets[slot.bucket()])?.break_all(slot.key, |entry| broken.push(Seen::of(entry)))?;
+    Ok(broken.iter().filter(|seen| !seen.is_dead(&process)).map(|seen| seen.holder(&process)).collect())
 }
 
-fn add(process: &Process, inspection: &mut Inspection, entry: &Entry) {
-    if process.life(entry.owner.load(Ordering::Relaxed)) == Life::Dead {
-        return;
-    }
-    if entry.state.load(Ordering::Relaxed) != HOLDS {
-        *inspection.waiters.get_or_insert(0) += 1;
-        return;
-    }
-    let holder = holder(process, entry);
-    inspection.token = inspection.token.max(holder.token);
-    inspection.holders.push(holder);
+/// What an entry said. What it means is looked up when the latch is free again: `/proc` takes its time.
+struct Seen {
+    key: [u64; 2],
+    owner: u64,
+    kind: u32,
+    state: u32,
+    token: u64,
+    since: u64,
+    name: Option<String>,
 }
 
-fn holder(process: &Process, entry: &Entry) -> Holder {
-    let mut holder = Holder::default();
-    holder.primitive = Some(called(entry.kind.load(Ordering::Relaxed)));
-    holder.token = Some(entry.token.load(Ordering::Relaxed));
-    holder.since = UNIX_EPOCH.checked_add(Duration::from_millis(entry.since.load(Ordering::Relaxed)));
-    holder.owner = match process.member_of(entry.owner.load(Ordering::Relaxed)) {
-        Some(member) => {
-            let pid = member.pid.load(Ordering::Relaxed);
-            let command = std::fs::read(format!("/proc/{pid}/comm"));
-            let text = |command: Vec<u8>| String::from_utf8_lossy(&command).trim_end().to_owned();
-            let command = command.map_or_else(|_| "ended".to_owned(), text);
-            format!("pid {pid} ({command}), user {}", member.user.load(Ordering::Relaxed))
+impl Seen {
+    /// The entries of a chain.
+    fn all(process: &Process, bucket: usize) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        process.latch(&process.table.buckets[bucket])?.each(|_, entry| {
+            all.push(Self::of(entry));
+            true
+        })?;
+        Ok(all)
+    }
+
+    fn of(entry: &Entry) -> Self {
+        Self {
+            key: key_of(entry),
+            owner: entry.owner.load(Ordering::Relaxed),
+            kind: entry.kind.load(Ordering::Relaxed),
+            state: entry.state.load(Ordering::Relaxed),
+            token: entry.token.load(Ordering::Relaxed),
+            since: entry.since.load(Ordering::Relaxed),
+            name: name_of(entry),
         }
-        None => "a process that has ended".to_owned(),
-    };
-    holder
+    }
+
+    fn is_dead(&self, process: &Process) -> bool {
+        process.life(self.owner) == Life::Dead
+    }
+
+    fn add_to(&self, process: &Process, inspection: &mut Inspection) {
+        if self.is_dead(process) {
+            return;
+        }
+        if self.state != HOLDS {
+            *inspection.waiters.get_or_insert(0) += 1;
+            return;
+        }
+        let holder = self.holder(process);
+        inspection.token = inspection.token.max(holder.token);
+        inspection.holders.push(holder);
+    }
+
+    fn holder(&self, process: &Process) -> Holder {
+        let mut holder = Holder::default();
+        holder.primitive = Some(called(self.kind));
+        holder.token = Some(self.token);
+        holder.since = UNIX_EPOCH.checked_add(Duration::from_millis(self.since));
+        holder.owner = match process.member_of(self.owner) {
+            Some(member) => {
+                let pid = member.pid.load(Ordering::Relaxed);
+                let command = std::fs::read(format!("/proc/{pid}/comm"));
+                let text = |command: Vec<u8>| String::from_utf8_lossy(&command).trim_end().to_owned();
+                let command = command.map_or_else(|_| "ended".to_owned(), text);
+                format!("pid {pid} ({command}), user {}", member.user.load(Ordering::Relaxed))
+            }
+            None => "a process that has ended".to_owned(),
+        };
+        holder
+    }
 }
 
 fn name_of(entry: &Entry) -> Option<String> {
