@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use pilotman_core::backend::{Holder, Inspection};
+use pilotman_core::clock::Sleep;
 use pilotman_core::{Result, Target};
 
 use super::entries::key_of;
+use super::hindrance::PATIENCE;
+use super::latch::{BRIEF, stuck_by};
 use super::layout::{Entry, HOLDS, NAME};
 use super::process::{Life, Process};
 use super::shared::Shared;
 use super::slot::{DOMAINS, Slot, bucket, called, domain, key, shown};
 use super::table::Place;
+use super::watch::HINDERED;
 
 /// What the locks of the table are called.
 pub(crate) fn physical(place: &Place, domain: &str, key: [u64; 2]) -> String {
@@ -20,7 +24,7 @@ pub(crate) fn physical(place: &Place, domain: &str, key: [u64; 2]) -> String {
 }
 
 /// Tells who holds a name, in all kinds of primitive.
-pub(crate) fn inspect(shared: &Shared, target: &Target) -> Result<Inspection> {
+pub(crate) async fn inspect(shared: &Shared, target: &Target) -> Result<Inspection> {
     let slot = Slot::new(shared.options.names, target)?;
     let mut inspection = Inspection::default();
     inspection.name = Some(target.name.as_str().to_owned());
@@ -29,7 +33,8 @@ pub(crate) fn inspect(shared: &Shared, target: &Target) -> Result<Inspection> {
     let Some(process) = shared.existing()? else { return Ok(inspection) };
     for name in DOMAINS {
         let key = key(shared.options.names, name, target.name.as_str())?;
-        for seen in Seen::all(&process, bucket(key))?.iter().filter(|seen| seen.key == key) {
+        let all = patiently(shared, || Seen::all(&process, bucket(key))).await?;
+        for seen in all.iter().filter(|seen| seen.key == key) {
             seen.add_to(&process, &mut inspection);
         }
     }
@@ -37,14 +42,14 @@ pub(crate) fn inspect(shared: &Shared, target: &Target) -> Result<Inspection> {
 }
 
 /// Lists the locks that are held or waited for.
-pub(crate) fn list(shared: &Shared) -> Result<Vec<Inspection>> {
+pub(crate) async fn list(shared: &Shared) -> Result<Vec<Inspection>> {
     let Some(process) = shared.existing()? else { return Ok(Vec::new()) };
     let mut found: BTreeMap<String, Inspection> = BTreeMap::new();
     for (index, bucket) in process.table.buckets.iter().enumerate() {
         if bucket.head.load(Ordering::SeqCst) == 0 {
             continue;
         }
-        for seen in Seen::all(&process, index)? {
+        for seen in patiently(shared, || Seen::all(&process, index)).await? {
             let physical = physical(&shared.place, domain(seen.kind), seen.key);
             let inspection = found.entry(physical).or_insert_with_key(|physical| {
                 let mut inspection = Inspection::default();
@@ -60,12 +65,29 @@ pub(crate) fn list(shared: &Shared) -> Result<Vec<Inspection>> {
 }
 
 /// Breaks the holds of a target; returns those who had them.
-pub(crate) fn force_release(shared: &Shared, target: &Target) -> Result<Vec<Holder>> {
+pub(crate) async fn force_release(shared: &Shared, target: &Target) -> Result<Vec<Holder>> {
     let slot = Slot::new(shared.options.names, target)?;
     let Some(process) = shared.existing()? else { return Ok(Vec::new()) };
     let mut broken = Vec::new();
-    process.latch(&process.table.buckets[slot.bucket()])?.break_all(slot.key, |entry| broken.push(Seen::of(entry)))?;
+    patiently(shared, || {
+        let mut latched = process.latch(&process.table.buckets[slot.bucket()], BRIEF)?;
+        latched.break_all(slot.key, |entry| broken.push(Seen::of(entry)))
+    })
+    .await?;
     Ok(broken.iter().filter(|seen| !seen.is_dead(&process)).map(|seen| seen.holder(&process)).collect())
+}
+
+/// Repeats what somebody is in the way of, without keeping this thread from other things meanwhile.
+async fn patiently<T>(shared: &Shared, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        match work() {
+            Err(error) if stuck_by(&error).is_some() && start.elapsed() < PATIENCE => {
+                Sleep::new(shared.clock(), HINDERED).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// What an entry said. What it means is looked up when the latch is free again: `/proc` takes its time.
@@ -83,7 +105,7 @@ impl Seen {
     /// The entries of a chain.
     fn all(process: &Process, bucket: usize) -> Result<Vec<Self>> {
         let mut all = Vec::new();
-        process.latch(&process.table.buckets[bucket])?.each(|_, entry| {
+        process.latch(&process.table.buckets[bucket], BRIEF)?.each(|_, entry| {
             all.push(Self::of(entry));
             true
         })?;
