@@ -20,10 +20,14 @@ use super::slot::Slot;
 use super::table::{Place, Table};
 use super::thread;
 use super::wait::Wait;
+use crate::panics::contain;
 use crate::sync::lock;
 
 /// How often the place of the table is looked at, in milliseconds.
 const LOOK_AGAIN: u64 = 1000;
+
+/// How long the thread rests after a panic.
+const AFTER_PANIC: Duration = Duration::from_millis(10);
 
 /// See the [module](self).
 pub(crate) struct Process {
@@ -91,9 +95,10 @@ impl Process {
             // Whoever asked waits for it.
             let _ = report.send(claimed.map(|index| (tid, index)));
             if let Some(index) = index {
-                // With this thread all holds would end: a subscriber that panics must not do that.
-                let run = || thread::run(&its_table, &its_slot, index);
-                while std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {}
+                // With this thread all holds would end. Who panics once may do so each time: not in a tight loop.
+                while !contain(|| thread::run(&its_table, &its_slot, index)) {
+                    std::thread::sleep(AFTER_PANIC);
+                }
             }
         });
         started.map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;

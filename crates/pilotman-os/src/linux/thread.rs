@@ -18,6 +18,7 @@ use super::layout::{DIED, HOLDS, Member, TID, TOLD, WAITERS};
 use super::process::{Process, vacate};
 use super::table::Table;
 use super::wait::Wait;
+use crate::panics::contain;
 use crate::sync::lock;
 
 /// How many processes are waited for at once. The kernel takes 128 words, and one is the inbox.
@@ -145,7 +146,9 @@ impl Process {
         };
         // Wakers are foreign code: not to be called under the mutex.
         let waits: Vec<_> = lock(&self.waits).iter().filter(told).map(|(_, wait)| wait.clone()).collect();
-        waits.iter().for_each(|wait| wait.tell());
+        for wait in waits {
+            contain(|| wait.tell());
+        }
         if self.observers.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -164,7 +167,7 @@ impl Process {
             held && !replaced
         });
         for (id, events, reason) in lost {
-            events.lost(id, reason);
+            contain(|| events.lost(id, reason));
         }
     }
 
