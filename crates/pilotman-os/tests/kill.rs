@@ -44,7 +44,7 @@ fn name(directory: &Path) -> String {
 /// What the processes of a test share beside the locks: numbers in a file.
 struct Board(File);
 
-/// Per worker: whether it is inside, whether it is being killed, and its turns.
+/// Per worker: what it is inside as, if it is; whether it is being killed; and its turns.
 const INSIDE: usize = 0;
 const DOOMED: usize = WORKERS;
 const TURNS: usize = 2 * WORKERS;
@@ -77,18 +77,35 @@ impl Board {
         assert_eq!(std::os::windows::fs::FileExt::seek_write(&self.0, &bytes, at as u64 * 8).unwrap(), 8);
     }
 
-    /// How many are inside, killed ones aside: as they were all at one moment, or nobody if that can't be told.
-    fn inside(&self) -> u64 {
+    /// What the workers are inside as, killed ones aside: as they were all at one moment. Nothing if that can't be told.
+    fn inside(&self) -> Vec<u64> {
+        // The turns first: who left and came again between the two looks has one more.
         let look = || {
-            [INSIDE, DOOMED, TURNS].map(|kind| (0..WORKERS).map(|worker| self.get(kind + worker)).collect::<Vec<_>>())
+            [TURNS, INSIDE, DOOMED].map(|kind| (0..WORKERS).map(|worker| self.get(kind + worker)).collect::<Vec<_>>())
         };
         let (first, second) = (look(), look());
         if first != second {
-            return 0;
+            return Vec::new();
         }
-        (0..WORKERS).map(|worker| first[0][worker] & (1 - first[1][worker])).sum()
+        let [_, inside, doomed] = first;
+        let living = inside.into_iter().zip(doomed).filter(|(inside, doomed)| *inside != 0 && *doomed == 0);
+        living.map(|(inside, _)| inside & 3).collect()
+    }
+
+    /// Whether those who are inside may be there together.
+    fn is_sound(&self, limit: usize) -> bool {
+        let inside = self.inside();
+        inside.len() <= if inside.contains(&ALONE) { 1 } else { limit }
+    }
+
+    fn seen_twice(&self) {
+        self.set(SEEN_TWICE, self.get(SEEN_TWICE) + 1);
     }
 }
+
+/// What a worker can be inside as; its process stands beside it, since another may follow.
+const ALONE: u64 = 1;
+const AMONG_OTHERS: u64 = 2;
 
 struct Worker {
     child: Child,
@@ -148,21 +165,24 @@ impl Dice {
 }
 
 /// What a worker does while it is inside: says so again and again, so that one that lives too long is noticed by the
-/// next, and looks whether it is alone.
-fn be_inside(board: &Board, number: usize, alone: bool, limit: u64, dice: &mut Dice) {
+/// next, and looks who else is there. `limit`: how many may be inside if none of them has to be alone.
+fn be_inside(board: &Board, number: usize, role: u64, limit: usize, dice: &mut Dice) {
     let me = u64::from(std::process::id()) << 8 | number as u64;
-    board.set(INSIDE + number, 1);
-    if alone {
+    board.set(INSIDE + number, u64::from(std::process::id()) << 2 | role);
+    if role == ALONE {
         board.set(LAST, me);
     }
+    let last = board.get(LAST);
     for _ in 0..dice.roll(60) {
-        if alone {
-            if board.get(LAST) != me {
-                board.set(SEEN_TWICE, board.get(SEEN_TWICE) + 1);
-            }
+        // Nobody else writes there while somebody is alone inside, or while there are others.
+        if board.get(LAST) != last {
+            board.seen_twice();
+        }
+        if role == ALONE {
             board.set(LAST, me);
-        } else if board.inside() > limit {
-            board.set(SEEN_TWICE, board.get(SEEN_TWICE) + 1);
+        }
+        if dice.roll(4) == 0 && !board.is_sound(limit) {
+            board.seen_twice();
         }
     }
     board.set(INSIDE + number, 0);
@@ -202,7 +222,7 @@ fn a_mutex() {
         let mutex = locks(&directory).mutex(name(&directory));
         loop {
             let guard = mutex.acquire().unwrap();
-            be_inside(&board, number, true, 1, &mut dice);
+            be_inside(&board, number, ALONE, 1, &mut dice);
             guard.release().unwrap();
         }
     }
@@ -220,17 +240,11 @@ fn a_reader_writer_lock() {
         loop {
             if dice.roll(3) == 0 {
                 let guard = lock.write().unwrap();
-                be_inside(&board, number, true, 1, &mut dice);
+                be_inside(&board, number, ALONE, WORKERS, &mut dice);
                 guard.release().unwrap();
             } else {
                 let guard = lock.read().unwrap();
-                let last = board.get(LAST);
-                for _ in 0..dice.roll(40) {
-                    if board.get(LAST) != last {
-                        board.set(SEEN_TWICE, board.get(SEEN_TWICE) + 1);
-                    }
-                }
-                board.set(TURNS + number, board.get(TURNS + number) + 1);
+                be_inside(&board, number, AMONG_OTHERS, WORKERS, &mut dice);
                 guard.release().unwrap();
             }
         }
@@ -248,7 +262,7 @@ fn a_semaphore() {
         let semaphore = locks(&directory).semaphore(name(&directory), PERMITS);
         loop {
             let guard = semaphore.acquire().unwrap();
-            be_inside(&board, number, false, PERMITS.into(), &mut dice);
+            be_inside(&board, number, AMONG_OTHERS, PERMITS as usize, &mut dice);
             guard.release().unwrap();
         }
     }
