@@ -17,13 +17,17 @@ use super::failure::failed;
 use super::object::{self, Class, MOST, Object, Waited};
 use super::physical::{Layout, Physical};
 use super::security::Security;
+use crate::panics::contain;
 use crate::sync::lock;
 
-/// So many permits of a semaphore are waited for at once; of one that has more, others after each [`RESCAN`].
+/// So many permits of a semaphore are waited for at once. Of one that has more the others are looked at after each
+/// [`RESCAN`].
 const PERMITS: u32 = 32;
 const RESCAN: Duration = Duration::from_millis(100);
 /// So many permits are tried in one attempt.
-const TRIED: u32 = 4096;
+pub(super) const TRIED: u32 = 4096;
+/// How long a thread rests after a panic.
+const AFTER_PANIC: Duration = Duration::from_millis(10);
 /// How often waiters on objects of .NET close and open them anew, as .NET does: what a dead holder left goes when nobody
 /// has it open. All processes do so at the same time, when the clock shows a multiple of this.
 const CADENCE: Duration = Duration::from_secs(2);
@@ -45,32 +49,50 @@ enum Command {
     Wait(AttemptId, Arc<Physical>, Arc<Cell>),
     /// Ends a hold or a wait; the answer is whether there was a hold.
     GiveBack(AttemptId, Sender<Result<bool>>),
-    /// How many of the objects are taken.
+    /// How many holders objects of .NET have.
     Probe(Arc<Physical>, Sender<Result<u32>>),
+    #[cfg(test)]
+    Panic,
 }
 
 /// Where a waiter learns that it has the lock.
-#[derive(Debug, Default)]
-pub(crate) struct Cell(Mutex<(Option<Result<()>>, Option<Waker>)>);
+#[derive(Debug)]
+pub(crate) struct Cell(Mutex<State>);
+
+#[derive(Debug)]
+enum State {
+    Open(Option<Waker>),
+    Done(Result<()>),
+    Told,
+}
+
+impl Default for Cell {
+    fn default() -> Self {
+        Self(Mutex::new(State::Open(None)))
+    }
+}
 
 impl Cell {
+    /// The first result is the one that counts.
     fn complete(&self, result: Result<()>) {
         let waker = {
             let mut state = lock(&self.0);
-            state.0 = Some(result);
-            state.1.take()
+            let State::Open(waker) = &mut *state else { return };
+            let waker = waker.take();
+            *state = State::Done(result);
+            waker
         };
         if let Some(waker) = waker {
-            waker.wake();
+            contain(|| waker.wake());
         }
     }
 
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Result<()>> {
         let mut state = lock(&self.0);
-        match state.0.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                state.1 = Some(cx.waker().clone());
+        match std::mem::replace(&mut *state, State::Told) {
+            State::Done(result) => Poll::Ready(result),
+            _ => {
+                *state = State::Open(Some(cx.waker().clone()));
                 Poll::Pending
             }
         }
@@ -183,6 +205,22 @@ struct Waiting {
     objects: Vec<(u32, Arc<Object>)>,
     /// When to look at other objects, or at the same ones anew.
     again: Option<Instant>,
+    keeper: Arc<Keeper>,
+}
+
+impl Waiting {
+    /// The wait is over.
+    fn end(self, result: Result<()>) {
+        self.cell.complete(result);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.keeper.load.fetch_sub(objects(&self.physical) as usize, Ordering::SeqCst);
+        // Only if it has not ended otherwise. Nobody is left to wait for ever.
+        self.cell.complete(Err(Error::unavailable("the wait was lost in a panic").no_effect(true)));
+    }
 }
 
 impl Thread {
@@ -193,13 +231,24 @@ impl Thread {
 
     fn run(mut self) {
         loop {
-            let commands = std::mem::take(&mut *lock(&self.keeper.commands));
-            for command in commands {
-                self.obey(command);
+            // With this thread all its mutexes would be given to others.
+            if !contain(|| self.go_round()) {
+                std::thread::sleep(AFTER_PANIC);
             }
-            self.refresh();
-            self.sleep();
         }
+    }
+
+    fn go_round(&mut self) {
+        // One by one: what follows a panic is still to be done.
+        while let Some(command) = self.next() {
+            self.obey(command);
+        }
+        self.refresh();
+        self.sleep();
+    }
+
+    fn next(&self) -> Option<Command> {
+        lock(&self.keeper.commands).pop_front()
     }
 
     fn obey(&mut self, command: Command) {
@@ -208,7 +257,9 @@ impl Thread {
             Command::Try(id, physical, reply) => drop(reply.send(self.attempt(id, &physical))),
             Command::Wait(id, physical, cell) => self.begin(id, physical, cell),
             Command::GiveBack(id, reply) => drop(reply.send(self.give_back(id))),
-            Command::Probe(physical, reply) => drop(reply.send(self.probe(&physical))),
+            Command::Probe(physical, reply) => drop(reply.send(probe(&physical))),
+            #[cfg(test)]
+            Command::Panic => std::panic::resume_unwind(Box::new("on purpose")),
         }
     }
 
@@ -218,20 +269,49 @@ impl Thread {
         }
         let count = physical.count();
         // Of many permits one is soon found, wherever the search begins; of few all are looked at.
-        let first = if count > PERMITS { self.roll(count) } else { 0 };
-        for step in 0..count.min(TRIED) {
-            let index = ((u64::from(first) + u64::from(step)) % u64::from(count)) as u32;
-            let name = physical.object_name(index);
-            if self.owned.contains(&name) {
-                continue;
-            }
-            let object = physical.open(index)?;
+        let first = if count > 1 { self.roll(count) } else { 0 };
+        let name = physical.object_name(first);
+        if !self.owned.contains(&name) {
+            let object = physical.open(first)?;
             if object.try_take().map_err(|code| failed("can't take", &name, code))? {
                 self.hold(id, object, name);
                 return Ok(true);
             }
         }
-        Ok(false)
+        self.search(id, physical, first)
+    }
+
+    /// Takes one of the permits after the first, many of which are looked at in one call.
+    fn search(&mut self, id: AttemptId, physical: &Physical, first: u32) -> Result<bool> {
+        let count = physical.count();
+        let mut steps = 1..count.min(TRIED);
+        loop {
+            let mut some = Vec::new();
+            for step in steps.by_ref() {
+                let index = nth(first, step, count);
+                let name = physical.object_name(index);
+                // What this thread owns it would take once more.
+                if !self.owned.contains(&name) {
+                    some.push((name, physical.open(index)?));
+                    if some.len() == MOST {
+                        break;
+                    }
+                }
+            }
+            if some.is_empty() {
+                return Ok(false);
+            }
+            let objects: Vec<&Object> = some.iter().map(|(_, object)| &**object).collect();
+            let waited = object::wait(&objects, Some(Duration::ZERO));
+            match waited.map_err(|code| failed("can't take one of", &physical.shown(), code))? {
+                Waited::Taken(place) => {
+                    let (name, object) = some.swap_remove(place);
+                    self.hold(id, object, name);
+                    return Ok(true);
+                }
+                Waited::TimedOut => {}
+            }
+        }
     }
 
     fn hold(&mut self, id: AttemptId, object: Arc<Object>, name: String) {
@@ -242,10 +322,11 @@ impl Thread {
     }
 
     fn begin(&mut self, id: AttemptId, physical: Arc<Physical>, cell: Arc<Cell>) {
-        let mut waiting = Waiting { id, physical, cell, objects: Vec::new(), again: None };
+        let keeper = self.keeper.clone();
+        let mut waiting = Waiting { id, physical, cell, objects: Vec::new(), again: None, keeper };
         match self.choose(&mut waiting) {
             Ok(()) => self.waits.push(waiting),
-            Err(error) => self.end(waiting, Err(error)),
+            Err(error) => waiting.end(Err(error)),
         }
     }
 
@@ -257,7 +338,7 @@ impl Thread {
         let first = if many { self.roll(count) } else { 0 };
         waiting.objects.clear();
         for step in 0..objects(&physical) {
-            let index = ((u64::from(first) + u64::from(step)) % u64::from(count)) as u32;
+            let index = nth(first, step, count);
             waiting.objects.push((index, physical.open(index)?));
         }
         waiting.again = match physical.layout {
@@ -268,50 +349,15 @@ impl Thread {
         Ok(())
     }
 
-    /// A wait is over.
-    fn end(&mut self, waiting: Waiting, result: Result<()>) {
-        self.keeper.load.fetch_sub(objects(&waiting.physical) as usize, Ordering::SeqCst);
-        waiting.cell.complete(result);
-    }
-
     fn give_back(&mut self, id: AttemptId) -> Result<bool> {
         if let Some(at) = self.waits.iter().position(|waiting| waiting.id == id) {
-            let waiting = self.waits.remove(at);
-            self.end(waiting, Err(Error::unavailable("the wait was given up").no_effect(true)));
+            self.waits.remove(at).end(Err(Error::unavailable("the wait was given up").no_effect(true)));
             return Ok(false);
         }
         let Some(hold) = self.holds.remove(&id) else { return Ok(false) };
         self.owned.remove(&hold.name);
         hold.object.give_back().map_err(|code| failed("can't give back", &hold.name, code).no_effect(false))?;
         Ok(true)
-    }
-
-    /// How many of the objects are taken: those that are free are taken for an instant.
-    fn probe(&mut self, physical: &Physical) -> Result<u32> {
-        let mut taken = 0;
-        for index in 0..physical.count().min(TRIED) {
-            let name = physical.object_name(index);
-            if self.owned.contains(&name) {
-                taken += 1;
-                continue;
-            }
-            let fail = |code| failed("can't probe", &name, code);
-            let object = physical.open(index)?;
-            let free = object.try_take().map_err(fail)?;
-            match object.class() {
-                Class::Semaphore(permits) => {
-                    let left = if free { object.count_back().map_err(fail)? + 1 } else { 0 };
-                    taken += u32::try_from(permits - left).unwrap_or(0);
-                }
-                _ if free => object.give_back().map_err(fail)?,
-                _ => taken += 1,
-            }
-            // Who holds more is hardly of interest, and looking costs.
-            if physical.count() > PERMITS && index >= PERMITS * 4 {
-                break;
-            }
-        }
-        Ok(taken)
     }
 
     /// Looks at other objects, or closes and opens them, where it is time.
@@ -330,9 +376,20 @@ impl Thread {
             std::thread::sleep(CLOSED);
         }
         for mut waiting in due {
-            match self.choose(&mut waiting) {
-                Ok(()) => self.waits.push(waiting),
-                Err(error) => self.end(waiting, Err(error)),
+            let found = match waiting.physical.layout {
+                Layout::Permits(permits) => {
+                    let first = self.roll(permits);
+                    self.search(waiting.id, &waiting.physical, first)
+                }
+                _ => Ok(false),
+            };
+            match found {
+                Ok(true) => waiting.end(Ok(())),
+                Ok(false) => match self.choose(&mut waiting) {
+                    Ok(()) => self.waits.push(waiting),
+                    Err(error) => waiting.end(Err(error)),
+                },
+                Err(error) => waiting.end(Err(error)),
             }
         }
     }
@@ -368,12 +425,12 @@ impl Thread {
                 let (index, object) = waiting.objects.swap_remove(place);
                 let name = waiting.physical.object_name(index);
                 self.hold(waiting.id, object, name);
-                self.end(waiting, Ok(()));
+                waiting.end(Ok(()));
             }
             Err(code) => {
                 for waiting in std::mem::take(&mut self.waits) {
                     let error = failed("can't wait for", &waiting.physical.shown(), code);
-                    self.end(waiting, Err(error));
+                    waiting.end(Err(error));
                 }
             }
         }
@@ -388,9 +445,91 @@ impl Thread {
     }
 }
 
+/// The permit that lies so many steps after the first one.
+fn nth(first: u32, step: u32, count: u32) -> u32 {
+    ((u64::from(first) + u64::from(step)) % u64::from(count)) as u32
+}
+
+/// How many holders an object of .NET has: if it is free, it is taken for an instant.
+fn probe(physical: &Physical) -> Result<u32> {
+    let fail = |code| failed("can't probe", &physical.name, code);
+    let object = physical.open(0)?;
+    let free = object.try_take().map_err(fail)?;
+    match object.class() {
+        Class::Semaphore(permits) => {
+            let left = if free { object.count_back().map_err(fail)? + 1 } else { 0 };
+            Ok(u32::try_from(permits - left).unwrap_or(0))
+        }
+        _ if free => object.give_back().map(|()| 0).map_err(fail),
+        _ => Ok(1),
+    }
+}
+
 /// How long until the clock shows a multiple of the cadence.
 fn until_cadence() -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let cadence = CADENCE.as_millis();
     Duration::from_millis(u64::try_from(cadence - now.as_millis() % cadence).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OsOptions;
+    use pilotman_core::{Name, Primitive, Target};
+
+    fn physical(what: &str) -> Arc<Physical> {
+        let name = Name::new(format!("pilotman-test-keeper-{what}-{}", std::process::id())).unwrap();
+        let target = Target { name, primitive: Primitive::Mutex };
+        Arc::new(Physical::new(&OsOptions::new(), Arc::new(Security::PRIVATE), &target).unwrap())
+    }
+
+    fn begin(keeper: &Keeper, number: u128, physical: &Arc<Physical>) -> Arc<Cell> {
+        let cell = Arc::<Cell>::default();
+        keeper.load.fetch_add(1, Ordering::SeqCst);
+        keeper.tell(Command::Wait(AttemptId(number), physical.clone(), cell.clone())).unwrap();
+        cell
+    }
+
+    #[test]
+    fn a_panic_strands_nobody_and_loses_no_hold() {
+        let keeper = Keeper::start(&mut Vec::new()).unwrap();
+        let (one, other) = (physical("one"), physical("other"));
+        assert!(keeper.attempt(AttemptId(1), &one).unwrap());
+        let cell = begin(&keeper, 2, &one);
+        keeper.tell(Command::Panic).unwrap();
+        // What is asked after it is done, too.
+        assert!(keeper.attempt(AttemptId(3), &other).unwrap());
+        assert!(cell.poll(&Context::from_waker(Waker::noop())).is_pending());
+        let look = |physical: &Physical| Object::look(&physical.object_name(0)).unwrap().unwrap().is_owned().unwrap();
+        assert!(look(&one) && look(&other), "they are still its thread's");
+        assert!(keeper.give_back(AttemptId(1)).unwrap());
+        let start = Instant::now();
+        while cell.poll(&Context::from_waker(Waker::noop())).is_pending() {
+            assert!(start.elapsed() < Duration::from_secs(60), "the waiter never has it");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(keeper.give_back(AttemptId(2)).unwrap() && keeper.give_back(AttemptId(3)).unwrap());
+        assert!(!look(&one) && !look(&other));
+        assert_eq!(keeper.load.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_wait_that_is_lost_is_told() {
+        let keeper = Keeper::start(&mut Vec::new()).unwrap();
+        let cell = Arc::<Cell>::default();
+        keeper.load.fetch_add(1, Ordering::SeqCst);
+        let lost = Waiting {
+            id: AttemptId(1),
+            physical: physical("lost"),
+            cell: cell.clone(),
+            objects: Vec::new(),
+            again: None,
+            keeper: keeper.clone(),
+        };
+        assert!(cell.poll(&Context::from_waker(Waker::noop())).is_pending());
+        drop(lost);
+        assert!(matches!(cell.poll(&Context::from_waker(Waker::noop())), Poll::Ready(Err(_))));
+        assert_eq!(keeper.load.load(Ordering::SeqCst), 0);
+    }
 }

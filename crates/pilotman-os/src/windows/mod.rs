@@ -1,7 +1,9 @@
 //! Windows: named kernel objects.
 
 mod backend;
+mod directory;
 mod failure;
+mod inspect;
 mod keeper;
 mod object;
 mod physical;
