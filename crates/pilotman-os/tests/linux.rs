@@ -137,6 +137,25 @@ fn a_table_is_private_unless_it_is_to_be_shared() {
 }
 
 #[test]
+fn a_process_without_a_free_descriptor_is_told() {
+    const TEST: &str = "a_process_without_a_free_descriptor_is_told";
+    if let Some((_, directory)) = role() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..before }).unwrap();
+        let locks = locks(&directory);
+        let error = locks.mutex("a").try_acquire().map(drop).unwrap_err();
+        setrlimit(Resource::Nofile, before).unwrap();
+        refused(error, ErrorKind::Unavailable, "lock table");
+        assert!(locks.mutex("a").try_acquire().unwrap().is_some(), "and what failed once works later");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    assert!(child(TEST, "poor", directory.path()).wait().unwrap().success());
+    assert!(table(directory.path()).exists());
+}
+
+#[test]
 fn odd_names() {
     let directory = tempfile::tempdir().unwrap();
     let locks = locks(directory.path());

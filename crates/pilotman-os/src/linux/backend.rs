@@ -14,7 +14,7 @@ use pilotman_core::{Capabilities, Error, ErrorKind, Fencing, LockOptions, LossRe
 use super::doctor;
 use super::entries::Tried;
 use super::inspect::{self, physical};
-use super::latch::{BRIEF, LONG};
+use super::latch::{BRIEF, LONG, SHORT};
 use super::shared::Shared;
 use super::slot::{Slot, domain};
 use super::watch::{HINDERED, OsWatch};
@@ -127,7 +127,7 @@ impl Backend for OsBackend {
     fn verify(&self, hold: &Holding) -> Option<LossReason> {
         let slot = hold.attempt.spec.prepared::<Slot>();
         let found = self.shared.find(|process| {
-            let held = process.has(slot, hold.attempt.id)?.is_some();
+            let held = process.has(slot, hold.attempt.id, SHORT)?.is_some();
             Ok(held.then(|| process.table.is_replaced()))
         });
         match found {
@@ -145,7 +145,7 @@ impl Backend for OsBackend {
         let Some(environment) = self.shared.environment() else { return };
         let (slot, id) = (hold.attempt.spec.prepared::<Slot>(), hold.attempt.id);
         let observed = self.shared.find(|process| {
-            let Some(entry) = process.has(slot, id)? else { return Ok(None) };
+            let Some(entry) = process.has(slot, id, LONG)? else { return Ok(None) };
             if lock(&process.observed).insert(id, (entry, environment.events.clone())).is_none() {
                 process.observers.fetch_add(1, Ordering::SeqCst);
             }

@@ -41,7 +41,10 @@ impl Process {
     /// Makes one attempt. Who waits comes again, so it is soon over.
     pub(crate) fn attempt(&self, slot: &Slot, id: AttemptId, waits: bool) -> Result<Tried> {
         match self.try_attempt(slot, id, if waits { BRIEF } else { SHORT }) {
-            Ok(token) => Ok(token.map_or(Tried::Contended, Tried::Granted)),
+            Ok(token) => {
+                self.hindrances.passed(slot.bucket());
+                Ok(token.map_or(Tried::Contended, Tried::Granted))
+            }
             Err(error) if self.hindrances.is_new(slot.bucket(), &error) => Ok(Tried::Hindered),
             Err(error) => Err(error),
         }
@@ -165,8 +168,8 @@ impl Process {
     }
 
     /// Whether the hold of an attempt is still there.
-    pub(crate) fn has(&self, slot: &Slot, id: AttemptId) -> Result<Option<u32>> {
-        let latched = self.latch(&self.table.buckets[slot.bucket()], SHORT)?;
+    pub(crate) fn has(&self, slot: &Slot, id: AttemptId, patience: Duration) -> Result<Option<u32>> {
+        let latched = self.latch(&self.table.buckets[slot.bucket()], patience)?;
         Ok(latched.find(slot.key, id)?.filter(|(_, state)| *state == HOLDS).map(|(index, _)| index))
     }
 
