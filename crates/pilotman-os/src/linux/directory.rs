@@ -70,7 +70,10 @@ fn make_one(path: &Path, mode: u32) -> Result<(), Errno> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let temporary = path.with_file_name(format!(".pilotman-os-{}-{}", std::process::id(), now.as_nanos()));
     rustix::fs::mkdir(&temporary, Mode::RWXU)?;
-    let made = rustix::fs::chmod(&temporary, Mode::from_raw_mode(mode))
+    // By its descriptor: what has this name may be another's link by now.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::open(&temporary, flags, Mode::empty())
+        .and_then(|made| rustix::fs::fchmod(made, Mode::from_raw_mode(mode)))
         .and_then(|()| rustix::fs::renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE));
     if made.is_err() {
         rustix::fs::rmdir(&temporary)?;

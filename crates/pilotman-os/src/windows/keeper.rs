@@ -150,7 +150,7 @@ impl Keeper {
     fn ask<T>(&self, command: impl FnOnce(Sender<Result<T>>) -> Command) -> Result<T> {
         let (sender, receiver) = mpsc::channel();
         self.tell(command(sender))?;
-        receiver.recv().unwrap_or_else(|_| Err(Error::unavailable("the thread that keeps locks has ended")))
+        receiver.recv().unwrap_or_else(|_| Err(Error::unavailable("the thread that keeps locks did not answer")))
     }
 
     pub(crate) fn attempt(&self, id: AttemptId, physical: &Arc<Physical>) -> Result<bool> {
@@ -278,13 +278,13 @@ impl Thread {
                 return Ok(true);
             }
         }
-        self.search(id, physical, first)
+        self.search(id, physical, first, 1)
     }
 
-    /// Takes one of the permits after the first, many of which are looked at in one call.
-    fn search(&mut self, id: AttemptId, physical: &Physical, first: u32) -> Result<bool> {
+    /// Takes one of the permits from this one on, so many steps after it. Many are looked at in one call.
+    fn search(&mut self, id: AttemptId, physical: &Physical, first: u32, steps: u32) -> Result<bool> {
         let count = physical.count();
-        let mut steps = 1..count.min(TRIED);
+        let mut steps = steps..count.min(TRIED);
         loop {
             let mut some = Vec::new();
             for step in steps.by_ref() {
@@ -379,7 +379,7 @@ impl Thread {
             let found = match waiting.physical.layout {
                 Layout::Permits(permits) => {
                     let first = self.roll(permits);
-                    self.search(waiting.id, &waiting.physical, first)
+                    self.search(waiting.id, &waiting.physical, first, 0)
                 }
                 _ => Ok(false),
             };
