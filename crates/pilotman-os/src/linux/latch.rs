@@ -51,11 +51,25 @@ enum Met {
 
 impl Process {
     /// Takes the latch of a bucket. While it waits, the other threads of this process get at the other latches.
+    #[inline]
     pub(super) fn latch<'a>(&'a self, bucket: &'a Bucket, patience: Duration) -> Result<Latched<'a>> {
+        let turn = lock(&self.turn);
+        self.robust.begin(&bucket.latch);
+        match bucket.latch.compare_exchange(0, self.tid, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => Ok(Latched { process: self, bucket, turn, tell: Vec::new(), added: 0 }),
+            Err(_) => self.wait_for(bucket, turn, patience),
+        }
+    }
+
+    #[cold]
+    fn wait_for<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+        mut turn: MutexGuard<'a, usize>,
+        patience: Duration,
+    ) -> Result<Latched<'a>> {
         let (mut since, mut others) = (None, 0);
         loop {
-            let turn = lock(&self.turn);
-            self.robust.begin(&bucket.latch);
             let met = self.grab(&bucket.latch, others);
             if let Met::Ours(left) = met {
                 let latched = Latched { process: self, bucket, turn, tell: Vec::new(), added: 0 };
@@ -76,6 +90,8 @@ impl Process {
             }
             // Others may sleep, too.
             others = WAITERS;
+            turn = lock(&self.turn);
+            self.robust.begin(&bucket.latch);
         }
     }
 
