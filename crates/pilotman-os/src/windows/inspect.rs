@@ -7,9 +7,10 @@ use pilotman_core::{Error, NameRule, Primitive, Result};
 
 use super::directory;
 use super::failure::failed;
-use super::keeper::{Keeper, TRIED};
+use super::keeper::Keeper;
 use super::object::Object;
 use super::physical::{self, LOCAL, Layout, PART, PERMIT, Physical, STRICT};
+use super::thread::TRIED;
 use crate::names::GLOBAL;
 use crate::options::{OsOptions, Scope};
 

@@ -1,6 +1,7 @@
 //! Windows: named kernel objects.
 
 mod backend;
+mod cell;
 mod directory;
 mod failure;
 mod inspect;
@@ -8,6 +9,7 @@ mod keeper;
 mod object;
 mod physical;
 mod security;
+mod thread;
 mod token;
 
 pub use backend::OsBackend;

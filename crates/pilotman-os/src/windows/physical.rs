@@ -8,9 +8,9 @@ use sha2::{Digest, Sha512};
 use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 
 use super::failure::failed;
-use super::keeper::TRIED;
 use super::object::{Class, Object, last_error};
 use super::security::Security;
+use super::thread::TRIED;
 use crate::names::{self, GLOBAL};
 use crate::options::{OsOptions, Scope};
 use crate::sync::lock;
