@@ -4,6 +4,8 @@
 mod names;
 mod options;
 #[cfg(any(target_os = "linux", windows))]
+mod panics;
+#[cfg(any(target_os = "linux", windows))]
 mod sync;
 
 #[cfg(target_os = "linux")]

@@ -21,7 +21,8 @@ pub struct OsOptions {
     /// Whether all users of the machine share the locks. Without it they are those of this user, and nobody else can open
     /// them. Default: `false`.
     pub shared: bool,
-    /// Linux: where the lock table is. Default: `/dev/shm`. Made with mode 0700 if it is missing.
+    /// Linux: where the lock table is. Default: `/dev/shm`. Made if it is missing, with mode 0700, or 1777 with
+    /// [`shared`](Self::shared).
     pub directory: Option<PathBuf>,
     /// Windows: whether the locks are those of all sessions (`Global\`) or of this one (`Local\`). Default: all.
     pub scope: Scope,

@@ -137,6 +137,25 @@ fn a_table_is_private_unless_it_is_to_be_shared() {
 }
 
 #[test]
+fn a_process_without_a_free_descriptor_is_told() {
+    const TEST: &str = "a_process_without_a_free_descriptor_is_told";
+    if let Some((_, directory)) = role() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..before }).unwrap();
+        let locks = locks(&directory);
+        let error = locks.mutex("a").try_acquire().map(drop).unwrap_err();
+        setrlimit(Resource::Nofile, before).unwrap();
+        refused(error, ErrorKind::Unavailable, "lock table");
+        assert!(locks.mutex("a").try_acquire().unwrap().is_some(), "and what failed once works later");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    assert!(child(TEST, "poor", directory.path()).wait().unwrap().success());
+    assert!(table(directory.path()).exists());
+}
+
+#[test]
 fn odd_names() {
     let directory = tempfile::tempdir().unwrap();
     let locks = locks(directory.path());
@@ -203,6 +222,40 @@ fn a_table_of_another_boot_or_namespace_is_made_anew_when_nobody_uses_it() {
             locks(directory.path()).mutex("a").try_acquire().is_ok_and(|guard| guard.is_some()) && is_new()
         });
     }
+}
+
+#[test]
+fn a_process_of_another_pid_namespace_is_refused() {
+    const TEST: &str = "a_process_of_another_pid_namespace_is_refused";
+    if let Some((_, directory)) = role() {
+        refused(refusal(&directory), ErrorKind::Misconfigured, "PID namespace");
+        // What it can have for itself alone works there.
+        let own = tempfile::tempdir_in(&directory).unwrap();
+        assert!(locks(own.path()).mutex("a").try_acquire().unwrap().is_some());
+        std::fs::write(directory.join("refused"), "").unwrap();
+        return;
+    }
+    let apart = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--mount-proc"]).stdin(Stdio::null()).stdout(Stdio::null());
+        unshare
+    };
+    if !apart().arg("true").status().is_ok_and(|status| status.success()) {
+        println!("skipped: no PID namespace can be made here, for which it takes root and unshare(1)");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let locks = locks(directory.path());
+    let guard = locks.mutex("a").acquire().unwrap();
+    let status = apart()
+        .arg(std::env::current_exe().unwrap())
+        .args([TEST, "--exact", "--nocapture", "--test-threads=1"])
+        .env(ROLE, "stranger")
+        .env(DIRECTORY, directory.path())
+        .status()
+        .unwrap();
+    assert!(status.success() && directory.path().join("refused").exists(), "{status}");
+    assert!(guard.ensure_held().is_ok());
 }
 
 #[test]

@@ -176,6 +176,82 @@ fn a_wait_that_is_given_up_loses_no_signal() {
     assert!(ours.mutex(&name).try_acquire_for(LONG).unwrap().is_some());
 }
 
+#[test]
+fn a_permit_of_very_many_is_found_soon() {
+    const PERMITS: u32 = 1500;
+    let locks = with(OsOptions::new());
+    let name = unique("many");
+    let semaphore = locks.semaphore(&name, PERMITS);
+    let mut held: Vec<_> = (0..PERMITS)
+        .map(|number| semaphore.try_acquire().unwrap().unwrap_or_else(|| panic!("permit {number} is not found")))
+        .collect();
+    assert!(semaphore.try_acquire().unwrap().is_none());
+    let target = Primitive::Permit(PERMITS.try_into().unwrap());
+    assert_eq!(locks.inspect(&name, target).unwrap().holders.len(), PERMITS as usize);
+    // Each time another one, which few of the objects that are waited for would be.
+    let start = Instant::now();
+    for number in [7, 700, 1400, 333, 1111, 99] {
+        let waiting = semaphore.clone();
+        let waiter = std::thread::spawn(move || waiting.try_acquire_for(LONG).unwrap());
+        std::thread::sleep(Duration::from_millis(30));
+        held.swap_remove(number).release().unwrap();
+        held.push(waiter.join().unwrap().expect("a permit is free"));
+    }
+    println!("six of {PERMITS} permits were found within {:?}", start.elapsed());
+    // A look at 32 of them after each tenth of a second would take half a minute.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn people_see_what_is_held() {
+    let base = unique("seen");
+    let locks = with(OsOptions::new());
+    let physical = locks.physical_name(&base, Primitive::Mutex).unwrap();
+    let listed = |locks: &Locks, physical: &str| {
+        let mut list = locks.list().unwrap();
+        list.retain(|found| found.physical == physical);
+        list.pop().map(|found| (found.name, found.holders.len()))
+    };
+    assert_eq!(listed(&locks, &physical), None);
+    let guard = locks.mutex(&base).acquire().unwrap();
+    // A look is no attempt: it is nobody's while it is looked at, however often.
+    let looking = locks.clone();
+    let looked = base.clone();
+    let looker = std::thread::spawn(move || {
+        (0..200).for_each(|_| assert_eq!(looking.inspect(&looked, Primitive::Mutex).unwrap().waiters, None));
+    });
+    assert_eq!(listed(&locks, &physical), Some((Some(base.clone()), 1)));
+    guard.release().unwrap();
+    while !looker.is_finished() {
+        assert!(locks.mutex(&base).try_acquire().unwrap().is_some(), "the look is in the way");
+    }
+    looker.join().unwrap();
+    assert_eq!(listed(&locks, &physical), None);
+
+    let permits: Vec<_> = (0..2).map(|_| locks.semaphore(&base, 3).acquire().unwrap()).collect();
+    let physical = locks.physical_name(&base, Primitive::Permit(3.try_into().unwrap())).unwrap();
+    assert_eq!(listed(&locks, &physical), Some((None, 2)));
+    drop(permits);
+    let session = with(OsOptions::new().scope(Scope::Session));
+    let strict = with(OsOptions::new().names(NameRule::Strict));
+    let exact = with(OsOptions::new().names(NameRule::Exact));
+    for (locks, name, shown) in [
+        (&session, base.clone(), Some(base.clone())),
+        (&strict, base.clone(), None),
+        (&exact, format!(r"Local\{base}-x"), Some(format!(r"Local\{base}-x"))),
+        (&exact, format!(r"Global\{base}-x"), Some(format!(r"Global\{base}-x"))),
+    ] {
+        let _held = locks.mutex(&name).acquire().unwrap();
+        let physical = locks.physical_name(&name, Primitive::Mutex).unwrap();
+        assert_eq!(listed(locks, &physical), Some((shown, 1)), "{physical}");
+    }
+
+    assert_eq!(dotnet().list().unwrap_err().kind(), ErrorKind::Unsupported);
+    let refused = locks.force_release(&base, Primitive::Mutex).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert!(refused.to_string().contains("only the thread that has a lock") && refused.advice().is_some(), "{refused}");
+}
+
 fn holder(test: &str, name: &str) -> Child {
     let child = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])

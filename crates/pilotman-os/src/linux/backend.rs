@@ -12,10 +12,12 @@ use pilotman_core::backend::{
 use pilotman_core::{Capabilities, Error, ErrorKind, Fencing, LockOptions, LossReason, Result, Target, Waiting};
 
 use super::doctor;
+use super::entries::Tried;
 use super::inspect::{self, physical};
+use super::latch::{BRIEF, LONG, SHORT};
 use super::shared::Shared;
 use super::slot::{Slot, domain};
-use super::watch::OsWatch;
+use super::watch::{HINDERED, OsWatch};
 use crate::OsOptions;
 use crate::sync::lock;
 
@@ -108,7 +110,7 @@ impl Backend for OsBackend {
         Box::pin(async move {
             let abandon = |attempt: &Attempt| {
                 let slot = attempt.spec.prepared::<Slot>();
-                self.shared.find(|process| process.give_back(slot, attempt.id, true)).map(drop)
+                self.shared.find(|process| process.give_back(slot, attempt.id, true, BRIEF)).map(drop)
             };
             attempts.iter().map(abandon).collect()
         })
@@ -125,7 +127,7 @@ impl Backend for OsBackend {
     fn verify(&self, hold: &Holding) -> Option<LossReason> {
         let slot = hold.attempt.spec.prepared::<Slot>();
         let found = self.shared.find(|process| {
-            let held = process.has(slot, hold.attempt.id)?.is_some();
+            let held = process.has(slot, hold.attempt.id, SHORT)?.is_some();
             Ok(held.then(|| process.table.is_replaced()))
         });
         match found {
@@ -143,7 +145,7 @@ impl Backend for OsBackend {
         let Some(environment) = self.shared.environment() else { return };
         let (slot, id) = (hold.attempt.spec.prepared::<Slot>(), hold.attempt.id);
         let observed = self.shared.find(|process| {
-            let Some(entry) = process.has(slot, id)? else { return Ok(None) };
+            let Some(entry) = process.has(slot, id, LONG)? else { return Ok(None) };
             if lock(&process.observed).insert(id, (entry, environment.events.clone())).is_none() {
                 process.observers.fetch_add(1, Ordering::SeqCst);
             }
@@ -160,15 +162,15 @@ impl Backend for OsBackend {
     }
 
     fn inspect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Inspection>> {
-        Box::pin(async move { inspect::inspect(&self.shared, target) })
+        Box::pin(async move { inspect::inspect(&self.shared, target).await })
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Inspection>>> {
-        Box::pin(async move { inspect::list(&self.shared) })
+        Box::pin(async move { inspect::list(&self.shared).await })
     }
 
     fn force_release<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Vec<Holder>>> {
-        Box::pin(async move { inspect::force_release(&self.shared, target) })
+        Box::pin(async move { inspect::force_release(&self.shared, target).await })
     }
 
     fn diagnose(&self) -> BoxFuture<'_, Result<Vec<Finding>>> {
@@ -178,10 +180,10 @@ impl Backend for OsBackend {
 
 impl LocalBackend for OsBackend {
     fn try_acquire(&self, attempt: &Attempt) -> Result<Outcome> {
-        let token = self.shared.current()?.attempt(attempt.spec.prepared::<Slot>(), attempt.id)?;
-        Ok(match token {
-            Some(token) => Outcome::Granted(Grant { token: Some(token), ..Grant::default() }),
-            None => Outcome::Contended { retry_after: None },
+        Ok(match self.shared.current()?.attempt(attempt.spec.prepared::<Slot>(), attempt.id, attempt.waits)? {
+            Tried::Granted(token) => Outcome::Granted(Grant { token: Some(token), ..Grant::default() }),
+            Tried::Contended => Outcome::Contended { retry_after: None },
+            Tried::Hindered => Outcome::Contended { retry_after: Some(HINDERED) },
         })
     }
 
@@ -191,7 +193,7 @@ impl LocalBackend for OsBackend {
             if process.observers.load(Ordering::SeqCst) > 0 && lock(&process.observed).remove(&id).is_some() {
                 process.observers.fetch_sub(1, Ordering::SeqCst);
             }
-            let others_wait = process.give_back(slot, id, true)?;
+            let others_wait = process.give_back(slot, id, true, LONG)?;
             Ok(others_wait.map(|others_wait| (others_wait, process.is_stale())))
         })?;
         Ok(match released {

@@ -3,12 +3,17 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pilotman_core::{Error, Result};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use super::failure::{failed, unfit};
+
+/// The directory of a table that all users share, where it is made by us: whoever comes can make the table, and nobody
+/// remove it but who made it.
+const SHARED_MODE: u32 = 0o1777;
 
 /// Opens the directory, making it if it is missing. Whoever can write there could replace the table, unless the sticky
 /// bit keeps others' files safe.
@@ -17,19 +22,16 @@ pub(crate) fn open(path: &Path, shared: bool) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = match rustix::fs::open(path, flags, Mode::empty()) {
         Err(Errno::NOENT) => {
-            let mode = if shared { 0o755 } else { 0o700 };
-            let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-            made.map_err(|error| {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                failed("can't make the directory of the lock table", path, errno)
-            })?;
+            let made = if shared { make_shared(path, SHARED_MODE) } else { make_private(path) };
+            made.map_err(|errno| failed("can't make the directory of the lock table", path, errno))?;
             rustix::fs::open(path, flags, Mode::empty()).map_err(fail)?
         }
         other => other.map_err(fail)?,
     };
     let stat = rustix::fs::fstat(&directory).map_err(fail)?;
     let user = rustix::process::geteuid().as_raw();
-    if stat.st_uid != user && stat.st_uid != 0 {
+    // Who shares a table lets others break it as it is: that one of them owns the directory adds nothing to that.
+    if !shared && stat.st_uid != user && stat.st_uid != 0 {
         return Err(unfit(
             path,
             &format!("belongs to another user (id {}), who could replace the lock table", stat.st_uid),
@@ -44,6 +46,42 @@ pub(crate) fn open(path: &Path, shared: bool) -> Result<OwnedFd> {
         ));
     }
     Ok(directory)
+}
+
+fn make_private(path: &Path) -> Result<(), Errno> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+/// Makes a directory that has this mode, and those above it that are missing, which others can pass through but not write.
+fn make_shared(path: &Path, mode: u32) -> Result<(), Errno> {
+    match (make_one(path, mode), path.parent()) {
+        (Err(Errno::NOENT), Some(above)) => {
+            make_shared(above, 0o755)?;
+            make_one(path, mode)
+        }
+        (made, _) => made,
+    }
+}
+
+/// It appears with its mode, which is not left to the umask: another user may be looking for it. That somebody else is
+/// faster is no error.
+fn make_one(path: &Path, mode: u32) -> Result<(), Errno> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let temporary = path.with_file_name(format!(".pilotman-os-{}-{}", std::process::id(), now.as_nanos()));
+    rustix::fs::mkdir(&temporary, Mode::RWXU)?;
+    // By its descriptor: what has this name may be another's link by now.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::open(&temporary, flags, Mode::empty())
+        .and_then(|made| rustix::fs::fchmod(made, Mode::from_raw_mode(mode)))
+        .and_then(|()| rustix::fs::renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE));
+    if made.is_err() {
+        rustix::fs::rmdir(&temporary)?;
+    }
+    match made {
+        Err(Errno::EXIST) => Ok(()),
+        made => made,
+    }
 }
 
 /// Refuses what can't be a table of ours.

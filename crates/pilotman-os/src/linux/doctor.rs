@@ -26,15 +26,17 @@ pub(crate) fn diagnose(shared: &Shared) -> Result<Vec<Finding>> {
                 .advice("hold fewer locks at a time, or use another directory for some"),
         );
     }
-    let user = rustix::process::geteuid().as_raw();
-    if user >= FIRST_PERSON && shared.options.directory.is_none() && !shared.options.shared {
+    if let Some(owner) = owner(shared) {
+        let whose = if shared.options.shared { "the one who made the shared table" } else { "this user" };
         findings.push(
             Finding::note(
                 "logout",
-                "systemd-logind with RemoveIPC=yes (its default) removes this user's files from /dev/shm when the last \
-                 session of the user ends, and the locks with them",
+                format!(
+                    "systemd-logind with RemoveIPC=yes (its default) removes the files of {whose} (id {owner}) from \
+                     /dev/shm when the last session of that user ends, and the locks with them"
+                ),
             )
-            .advice("let the user linger (loginctl enable-linger), or set a directory of your own"),
+            .advice("let that user linger (loginctl enable-linger), or set a directory"),
         );
     }
     if shared.options.shared {
@@ -44,4 +46,16 @@ pub(crate) fn diagnose(shared: &Shared) -> Result<Vec<Finding>> {
         ));
     }
     Ok(findings)
+}
+
+/// The user whose log-out removes the table, if there is one.
+fn owner(shared: &Shared) -> Option<u32> {
+    if shared.options.directory.is_some() {
+        return None;
+    }
+    let owner = match shared.options.shared {
+        true => rustix::fs::lstat(&shared.place.path).ok()?.st_uid,
+        false => rustix::process::geteuid().as_raw(),
+    };
+    (owner >= FIRST_PERSON).then_some(owner)
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pilotman_core::backend::AttemptId;
 use pilotman_core::{Error, Result};
 
-use super::latch::Latched;
+use super::latch::{BRIEF, LONG, Latched, SHORT};
 use super::layout::{ENTRIES, Entry, HOLDS, NAME, PERMIT, READ, TOLD, WAITS, WRITE};
 use super::process::{Life, Process, now};
 use super::slot::Slot;
@@ -27,11 +28,31 @@ struct Survey {
     dead: Vec<u32>,
 }
 
+/// What an attempt came to.
+pub(crate) enum Tried {
+    /// The token of the hold.
+    Granted(u64),
+    Contended,
+    /// Somebody was in the middle of something for long; it is worth coming again soon.
+    Hindered,
+}
+
 impl Process {
-    /// Makes one attempt; the token if it succeeds.
-    pub(crate) fn attempt(&self, slot: &Slot, id: AttemptId) -> Result<Option<u64>> {
+    /// Makes one attempt. Who waits comes again, so it is soon over.
+    pub(crate) fn attempt(&self, slot: &Slot, id: AttemptId, waits: bool) -> Result<Tried> {
+        match self.try_attempt(slot, id, if waits { BRIEF } else { SHORT }) {
+            Ok(token) => {
+                self.hindrances.passed(slot.bucket());
+                Ok(token.map_or(Tried::Contended, Tried::Granted))
+            }
+            Err(error) if self.hindrances.is_new(slot.bucket(), &error) => Ok(Tried::Hindered),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn try_attempt(&self, slot: &Slot, id: AttemptId, patience: Duration) -> Result<Option<u64>> {
         for _ in 0..2 {
-            let mut latched = self.latch(&self.table.buckets[slot.bucket()])?;
+            let mut latched = self.latch(&self.table.buckets[slot.bucket()], patience)?;
             let mut survey = latched.survey(slot, id)?;
             if !survey.dead.is_empty() {
                 for index in std::mem::take(&mut survey.dead) {
@@ -58,12 +79,11 @@ impl Process {
                 None => {
                     if !latched.add(slot, id, HOLDS, token) {
                         drop(latched);
-                        self.sweep()?;
+                        self.sweep(SHORT)?;
                         continue;
                     }
                 }
             }
-            self.held.fetch_add(1, Ordering::SeqCst);
             if slot.kind == READ || slot.kind == PERMIT {
                 // There may be room for another.
                 latched.tell_next(slot.key, slot.kind == READ)?;
@@ -84,7 +104,7 @@ impl Process {
     pub(crate) fn enrol(&self, slot: &Slot, id: AttemptId) -> Result<Arc<Wait>> {
         for _ in 0..2 {
             let turn = self.table.header.turn.0.fetch_add(1, Ordering::SeqCst) + 1;
-            let mut latched = self.latch(&self.table.buckets[slot.bucket()])?;
+            let mut latched = self.latch(&self.table.buckets[slot.bucket()], BRIEF)?;
             if latched.add(slot, id, WAITS, turn) {
                 let index = latched.added;
                 drop(latched);
@@ -93,17 +113,27 @@ impl Process {
                 return Ok(wait);
             }
             drop(latched);
-            self.sweep()?;
+            self.sweep(BRIEF)?;
         }
         Err(self.full())
     }
 
     /// Gives back what an attempt has, if anything: its place among those who wait, or its hold too. Whether others
-    /// wait, if it was a hold.
-    pub(crate) fn give_back(&self, slot: &Slot, id: AttemptId, holds: bool) -> Result<Option<bool>> {
-        self.try_give_back(slot, id, holds).map_err(|error| {
-            // The process that stands in the way may go on some time; nobody else asks again.
-            lock(&self.owed).push((slot.clone(), id, holds));
+    /// wait, if it was a hold. What can't be given back now is given back as soon as that can be done.
+    pub(crate) fn give_back(
+        &self,
+        slot: &Slot,
+        id: AttemptId,
+        holds: bool,
+        patience: Duration,
+    ) -> Result<Option<bool>> {
+        self.try_give_back(slot, id, holds, patience).map_err(|error| {
+            // Nobody else may ask again.
+            let mut owed = lock(&self.owed);
+            if !owed.iter().any(|(_, known, held)| (*known, *held) == (id, holds)) {
+                owed.push((slot.clone(), id, holds));
+            }
+            drop(owed);
             self.ring(self.member());
             error.no_effect(false)
         })
@@ -112,24 +142,24 @@ impl Process {
     /// Gives back what could not be given back before. Says whether nothing is left of it.
     pub(super) fn pay(&self) -> bool {
         let owed = std::mem::take(&mut *lock(&self.owed));
-        let unpaid = |(slot, id, holds): &(Slot, AttemptId, bool)| self.try_give_back(slot, *id, *holds).is_err();
+        let unpaid = |(slot, id, holds): &(Slot, AttemptId, bool)| {
+            // The others of one chain would meet the same.
+            self.try_give_back(slot, *id, *holds, BRIEF).is_err()
+        };
         let mut left: Vec<_> = owed.into_iter().filter(unpaid).collect();
         let mut owed = lock(&self.owed);
         owed.append(&mut left);
         owed.is_empty()
     }
 
-    fn try_give_back(&self, slot: &Slot, id: AttemptId, holds: bool) -> Result<Option<bool>> {
-        let mut latched = self.latch(&self.table.buckets[slot.bucket()])?;
+    fn try_give_back(&self, slot: &Slot, id: AttemptId, holds: bool, patience: Duration) -> Result<Option<bool>> {
+        let mut latched = self.latch(&self.table.buckets[slot.bucket()], patience)?;
         let Some((index, state)) = latched.find(slot.key, id)? else { return Ok(None) };
         let was_hold = state == HOLDS;
         if was_hold != holds {
             return Ok(None);
         }
         latched.remove(index)?;
-        if was_hold {
-            self.held.fetch_sub(1, Ordering::SeqCst);
-        }
         if was_hold || state == TOLD || slot.kind == WRITE {
             // Who was told and leaves passes it on; readers may have waited for nothing but this writer.
             latched.tell_next(slot.key, false)?;
@@ -138,14 +168,14 @@ impl Process {
     }
 
     /// Whether the hold of an attempt is still there.
-    pub(crate) fn has(&self, slot: &Slot, id: AttemptId) -> Result<Option<u32>> {
-        let latched = self.latch(&self.table.buckets[slot.bucket()])?;
+    pub(crate) fn has(&self, slot: &Slot, id: AttemptId, patience: Duration) -> Result<Option<u32>> {
+        let latched = self.latch(&self.table.buckets[slot.bucket()], patience)?;
         Ok(latched.find(slot.key, id)?.filter(|(_, state)| *state == HOLDS).map(|(index, _)| index))
     }
 
     /// Gives the hold of an attempt a new token, for another holder of this process.
     pub(crate) fn renew_token(&self, slot: &Slot, id: AttemptId) -> Result<Option<u64>> {
-        let latched = self.latch(&self.table.buckets[slot.bucket()])?;
+        let latched = self.latch(&self.table.buckets[slot.bucket()], LONG)?;
         let held = latched.find(slot.key, id)?.filter(|(_, state)| *state == HOLDS);
         let Some(entry) = held.and_then(|(index, _)| self.entry(index)) else { return Ok(None) };
         let token = self.table.header.token.0.fetch_add(1, Ordering::SeqCst) + 1;
@@ -186,7 +216,7 @@ pub(super) fn attempt_of(entry: &Entry) -> AttemptId {
     AttemptId(word(0) << 64 | word(1))
 }
 
-fn key_of(entry: &Entry) -> [u64; 2] {
+pub(super) fn key_of(entry: &Entry) -> [u64; 2] {
     [entry.key[0].load(Ordering::Relaxed), entry.key[1].load(Ordering::Relaxed)]
 }
 

@@ -1,6 +1,7 @@
 //! The latch of a bucket: held for a fraction of a microsecond by whoever reads or changes its chain. If its owner dies
 //! meanwhile, the next one puts the chain in order.
 
+use std::fmt;
 use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -14,13 +15,18 @@ use super::layout::{Bucket, DIED, ENTRIES, Entry, TID, WAITERS};
 use super::process::{Life, Process};
 use crate::sync::lock;
 
-/// Only somebody who was stopped keeps a latch longer.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait before looking whether the owner is still there.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+/// How long to wait for a latch. Only somebody who was stopped, or has no processor, keeps one for longer than an instant.
+///
+/// Of those who come again anyway, and of threads that others need.
+pub(super) const BRIEF: Duration = Duration::from_millis(2);
+/// Of what is done but once and soon: less than how late a time-out may be.
+pub(super) const SHORT: Duration = Duration::from_millis(20);
+/// Of what can't be done later without somebody being told.
+pub(super) const LONG: Duration = Duration::from_millis(500);
+
+/// How long to sleep before looking whether the owner is still there.
+const LOOK: Duration = Duration::from_millis(5);
 const SPINS: u32 = 100;
-/// The same for those who go on to something else meanwhile.
-const SOON: Duration = Duration::from_millis(20);
 
 /// A latch that is ours until this is dropped. Those who are to be told something are told then.
 pub(crate) struct Latched<'a> {
@@ -33,85 +39,102 @@ pub(crate) struct Latched<'a> {
     pub(super) added: u32,
 }
 
+/// How an attempt to get a latch ended.
+enum Met {
+    /// It is ours; whether the last owner left it in the middle of something.
+    Ours(bool),
+    /// It is another's, with this word.
+    Owned(u32),
+    /// Its owner is dead, and a thread of the dead process may still be at work on the chain.
+    Dying,
+}
+
 impl Process {
-    /// Takes the latch of a bucket.
-    pub(crate) fn latch<'a>(&'a self, bucket: &'a Bucket) -> Result<Latched<'a>> {
-        self.latch_within(bucket, PATIENCE)
-    }
-
-    /// The same, with less patience.
-    pub(super) fn latch_soon<'a>(&'a self, bucket: &'a Bucket) -> Result<Latched<'a>> {
-        self.latch_within(bucket, SOON)
-    }
-
-    fn latch_within<'a>(&'a self, bucket: &'a Bucket, patience: Duration) -> Result<Latched<'a>> {
+    /// Takes the latch of a bucket. While it waits, the other threads of this process get at the other latches.
+    #[inline]
+    pub(super) fn latch<'a>(&'a self, bucket: &'a Bucket, patience: Duration) -> Result<Latched<'a>> {
         let turn = lock(&self.turn);
         self.robust.begin(&bucket.latch);
-        let left = match self.acquire(&bucket.latch, patience) {
-            Ok(left) => left,
-            Err(error) => {
-                self.robust.end();
-                return Err(error);
-            }
-        };
-        let latched = Latched { process: self, bucket, turn, tell: Vec::new(), added: 0 };
-        if left {
-            latched.rebuild();
+        match bucket.latch.compare_exchange(0, self.tid, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => Ok(Latched { process: self, bucket, turn, tell: Vec::new(), added: 0 }),
+            Err(_) => self.wait_for(bucket, turn, patience),
         }
-        Ok(latched)
     }
 
-    /// Says whether the last owner left it in the middle of something.
-    fn acquire(&self, latch: &AtomicU32, patience: Duration) -> Result<bool> {
-        if latch.compare_exchange(0, self.tid, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            return Ok(false);
+    #[cold]
+    fn wait_for<'a>(
+        &'a self,
+        bucket: &'a Bucket,
+        mut turn: MutexGuard<'a, usize>,
+        patience: Duration,
+    ) -> Result<Latched<'a>> {
+        let (mut since, mut others) = (None, 0);
+        loop {
+            let met = self.grab(&bucket.latch, others);
+            if let Met::Ours(left) = met {
+                let latched = Latched { process: self, bucket, turn, tell: Vec::new(), added: 0 };
+                if left {
+                    latched.rebuild();
+                }
+                return Ok(latched);
+            }
+            self.robust.end();
+            drop(turn);
+            let waited = since.get_or_insert_with(Instant::now).elapsed();
+            let Some(rest) = patience.checked_sub(waited) else {
+                return Err(stuck(if let Met::Owned(word) = met { word & TID } else { 0 }));
+            };
+            match met {
+                Met::Owned(word) => self.sleep_on(&bucket.latch, word, rest),
+                _ => std::thread::sleep(Duration::from_micros(50)),
+            }
+            // Others may sleep, too.
+            others = WAITERS;
+            turn = lock(&self.turn);
+            self.robust.begin(&bucket.latch);
         }
-        let (mut spins, mut others, mut since) = (0, 0, None);
+    }
+
+    fn grab(&self, latch: &AtomicU32, others: u32) -> Met {
+        if latch.compare_exchange(0, self.tid | others, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            return Met::Ours(false);
+        }
+        let mut spins = 0;
         loop {
             let word = latch.load(Ordering::SeqCst);
-            let owner = word & TID;
             let take = |others: u32| {
                 latch.compare_exchange(word, self.tid | others, Ordering::SeqCst, Ordering::SeqCst).is_ok()
             };
-            if owner == 0 && word & DIED == 0 {
-                if take(others) {
-                    return Ok(false);
-                }
-                continue;
-            }
-            let start = *since.get_or_insert_with(Instant::now);
-            if start.elapsed() > patience {
-                return Err(stuck(owner));
-            }
-            if owner == 0 {
-                // A thread of the dead process may still be at work on the chain.
-                others = WAITERS;
-                if !self.all_stopped() {
-                    std::thread::sleep(Duration::from_micros(50));
-                } else if take(others) {
-                    return Ok(true);
-                }
-                continue;
-            }
-            if spins < SPINS {
+            if word & TID != 0 {
                 spins += 1;
-                std::hint::spin_loop();
-                continue;
-            }
-            if word & WAITERS == 0
-                && latch.compare_exchange(word, word | WAITERS, Ordering::SeqCst, Ordering::SeqCst).is_err()
-            {
-                continue;
-            }
-            others = WAITERS;
-            match futex::wait(latch, futex::Flags::empty(), word | WAITERS, Some(&LOOK)) {
-                Err(Errno::TIMEDOUT) if self.is_orphan(owner) => {
-                    // Taken by a thread that outlived, by a moment, the one that the kernel asks about.
-                    let left = DIED | WAITERS;
-                    let _ = latch.compare_exchange(word | WAITERS, left, Ordering::SeqCst, Ordering::SeqCst);
+                if spins > SPINS {
+                    return Met::Owned(word);
                 }
-                _ => {}
+                std::hint::spin_loop();
+            } else if word & DIED == 0 {
+                if take(others) {
+                    return Met::Ours(false);
+                }
+            } else if !self.all_stopped() {
+                return Met::Dying;
+            } else if take(WAITERS) {
+                return Met::Ours(true);
             }
+        }
+    }
+
+    /// Sleeps until the owner is woken that this word names, or for some milliseconds.
+    fn sleep_on(&self, latch: &AtomicU32, word: u32, limit: Duration) {
+        let waited = word | WAITERS;
+        if word != waited && latch.compare_exchange(word, waited, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            return;
+        }
+        let limit = limit.min(LOOK).max(Duration::from_micros(100));
+        let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(limit.subsec_nanos()) };
+        let slept = futex::wait(latch, futex::Flags::empty(), waited, Some(&limit));
+        if slept == Err(Errno::TIMEDOUT) && self.is_orphan(word & TID) {
+            // Taken by a thread that outlived, by a moment, the one that the kernel asks about.
+            let _ = latch.compare_exchange(waited, DIED | WAITERS, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 
@@ -121,10 +144,34 @@ impl Process {
     }
 }
 
+/// Who keeps a latch; zero: a process that is about to end.
+#[derive(Debug)]
+struct Stuck(u32);
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("a process that is ending has not stopped yet"),
+            tid => write!(f, "the thread {tid} has a part of the lock table"),
+        }
+    }
+}
+
+impl std::error::Error for Stuck {}
+
 fn stuck(tid: u32) -> Error {
-    Error::unavailable(format!("the process with the thread {tid} was stopped in the middle of an operation on a lock"))
-        .with_advice("let that process go on, or end it")
-        .no_effect(true)
+    let error = match tid {
+        0 => Error::unavailable("a process ended in the middle of an operation on a lock, and has not stopped yet"),
+        tid => Error::unavailable(format!(
+            "the process with the thread {tid} was stopped in the middle of an operation on a lock"
+        )),
+    };
+    error.with_source(Stuck(tid)).with_advice("let that process go on, or end it").no_effect(true)
+}
+
+/// The thread that had the latch when somebody's patience ended, if that is what the error is about.
+pub(super) fn stuck_by(error: &Error) -> Option<u32> {
+    std::error::Error::source(error)?.downcast_ref::<Stuck>().map(|stuck| stuck.0)
 }
 
 impl Latched<'_> {

@@ -7,6 +7,7 @@ mod dying;
 mod entries;
 mod failure;
 mod fork;
+mod hindrance;
 mod inspect;
 mod latch;
 mod layout;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak, mpsc};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pilotman_core::backend::{AttemptId, Events};
 use pilotman_core::{Error, Result};
@@ -12,16 +12,22 @@ use rustix::io::Errno;
 use super::dying;
 use super::failure::failed;
 use super::fork;
+use super::hindrance::Hindrances;
+use super::latch::SHORT;
 use super::layout::{DIED, ENTRIES, Entry, MEMBERS, Member, TID};
 use super::robust::Robust;
 use super::slot::Slot;
 use super::table::{Place, Table};
 use super::thread;
 use super::wait::Wait;
+use crate::panics::contain;
 use crate::sync::lock;
 
 /// How often the place of the table is looked at, in milliseconds.
 const LOOK_AGAIN: u64 = 1000;
+
+/// How long the thread rests after a panic.
+const AFTER_PANIC: Duration = Duration::from_millis(10);
 
 /// See the [module](self).
 pub(crate) struct Process {
@@ -40,10 +46,9 @@ pub(crate) struct Process {
     /// Holds whose loss somebody wants to hear of, with their entries.
     pub(super) observed: Mutex<HashMap<AttemptId, (u32, Events)>>,
     pub(super) observers: AtomicUsize,
-    /// How many holds there are.
-    pub(super) held: AtomicUsize,
     /// When the place of the table was last looked at.
     looked: AtomicU64,
+    pub(super) hindrances: Hindrances,
     /// What could not be given back yet: of which lock and attempt, and whether it was a hold.
     pub(super) owed: Mutex<Vec<(Slot, AttemptId, bool)>>,
 }
@@ -90,9 +95,10 @@ impl Process {
             // Whoever asked waits for it.
             let _ = report.send(claimed.map(|index| (tid, index)));
             if let Some(index) = index {
-                // With this thread all holds would end: a subscriber that panics must not do that.
-                let run = || thread::run(&its_table, &its_slot, index);
-                while std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {}
+                // With this thread all holds would end. Who panics once may do so each time: not in a tight loop.
+                while !contain(|| thread::run(&its_table, &its_slot, index)) {
+                    std::thread::sleep(AFTER_PANIC);
+                }
             }
         });
         started.map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
@@ -120,7 +126,7 @@ impl Process {
             waits: Mutex::default(),
             observed: Mutex::default(),
             observers: AtomicUsize::new(0),
-            held: AtomicUsize::new(0),
+            hindrances: Hindrances::default(),
             looked: AtomicU64::new(now()),
             owed: Mutex::default(),
             table,
@@ -128,7 +134,7 @@ impl Process {
         slot.get_or_init(|| Arc::downgrade(&process));
         process.ring(process.member());
         // So the places of the dead don't add up, even if nobody ever waited for them.
-        if let Err(error) = process.sweep() {
+        if let Err(error) = process.sweep(SHORT) {
             tracing::debug!(%error, "what dead processes have left stays until the next look");
         }
         Ok(process)
@@ -221,7 +227,7 @@ impl Process {
     }
 
     /// Clears away what dead processes have left, and tells those who waited for it. Says whether that is all.
-    pub(crate) fn sweep(&self) -> Result<bool> {
+    pub(super) fn sweep(&self, patience: Duration) -> Result<bool> {
         let mut dead = Vec::new();
         let mut all = true;
         for member in self.table.members.iter() {
@@ -239,7 +245,7 @@ impl Process {
             if bucket.head.load(Ordering::SeqCst) == 0 {
                 continue;
             }
-            match self.latch_soon(bucket) {
+            match self.latch(bucket, patience) {
                 Ok(mut latched) => latched.reap_all()?,
                 // Somebody was stopped in the middle of it. The rest is not to wait for that.
                 Err(error) => {
@@ -273,7 +279,8 @@ impl Process {
 
     /// Whether it has holds or waits, so that a replaced table is still needed.
     pub(crate) fn is_used(&self) -> bool {
-        self.held.load(Ordering::SeqCst) > 0 || !lock(&self.waits).is_empty()
+        let is_ours = |entry: &Entry| entry.owner.load(Ordering::SeqCst) == self.owner;
+        self.table.used().iter().any(is_ours) || !lock(&self.waits).is_empty()
     }
 }
 

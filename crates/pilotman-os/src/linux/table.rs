@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pilotman_core::{Error, Result};
@@ -16,7 +16,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use super::directory;
 use super::failure::{failed, unfit};
-use super::layout::{Layout, MAGIC};
+use super::layout::{Header, Layout, MAGIC};
 
 const SIZE: usize = size_of::<Layout>();
 /// How often opening is repeated because somebody replaces the table under our hands.
@@ -91,6 +91,12 @@ impl Table {
                     create(place, &directory, &here)?;
                     continue;
                 }
+                Err(Errno::ACCESS) if place.shared => {
+                    return Err(fail(Errno::ACCESS).with_advice(
+                        "have who made the shared table open it to all users (chmod 666) or remove it, or use another \
+                         directory",
+                    ));
+                }
                 Err(errno) => return Err(fail(errno)),
             };
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
@@ -112,12 +118,17 @@ impl Table {
             }
             match table.fits(&here) {
                 Fit::Here => return Ok(table),
-                // Only when nobody uses it: then nothing in it is true any more.
+                // Only when nobody uses it: then nothing in it is true any more. It is not removed: in a sticky directory
+                // only who made it could do that.
                 unfit => match rustix::fs::flock(&table._file, FlockOperation::NonBlockingLockExclusive) {
                     Ok(()) if table.is_replaced() => {}
-                    Ok(()) => rustix::fs::unlinkat(&directory, &*place.file, AtFlags::empty()).map_err(fail)?,
+                    Ok(()) => table.renew(&here),
                     Err(Errno::WOULDBLOCK) if unfit == Fit::OtherNamespace => return Err(other_namespace(place)),
-                    Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(1)),
+                    Err(Errno::WOULDBLOCK) => {
+                        // Others may be about to do the same, and each be in the way of all others.
+                        drop(table);
+                        std::thread::sleep(Duration::from_micros(500 + u64::from(std::process::id()) % 16 * 200));
+                    }
                     Err(errno) => return Err(fail(errno)),
                 },
             }
@@ -134,6 +145,25 @@ impl Table {
         };
         let layout = NonNull::new(memory.cast()).ok_or(Errno::NOMEM)?;
         Ok(Self { layout, place: place.clone(), _file: file, id })
+    }
+
+    /// Makes it as new for those who are here, while nobody else has it. If this is interrupted, it still doesn't fit,
+    /// and the next one does the same.
+    fn renew(&self, here: &Here) {
+        const WORD: usize = size_of::<AtomicU64>();
+        let (all, header) = (SIZE / WORD, size_of::<Header>() / WORD);
+        // SAFETY: the whole mapping, which is aligned to a page and consists of atomics, for which any bits are a valid
+        // value.
+        #[allow(unsafe_code)]
+        let words = unsafe { std::slice::from_raw_parts(self.layout.as_ptr().cast::<AtomicU64>(), all) };
+        words[header..].iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        self.header.turn.0.store(0, Ordering::Relaxed);
+        self.header.unused.0.store(0, Ordering::Relaxed);
+        // A last token that is far ahead of any clock was never given out.
+        let last = Some(self.header.token.0.load(Ordering::Relaxed)).filter(|last| *last < u64::MAX / 2);
+        self.header.token.0.store(first_token().max(last.unwrap_or(0)), Ordering::Relaxed);
+        self.header.pid_namespace.store(here.pid_namespace, Ordering::SeqCst);
+        self.header.boot.store(here.boot, Ordering::SeqCst);
     }
 
     fn fits(&self, here: &Here) -> Fit {
@@ -210,8 +240,15 @@ fn create(place: &Place, directory: &OwnedFd, here: &Here) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let temporary = format!(".{}-{}-{}", place.file, std::process::id(), now.as_nanos());
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::openat(directory, &*temporary, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
-    let made = fill(place, file, here, now).and_then(|()| {
+    let file = rustix::fs::openat(directory, &*temporary, flags, Mode::from_raw_mode(0o600));
+    let file = file.map_err(|errno| match errno {
+        Errno::ACCESS if place.shared => fail(errno).with_advice(
+            "have the owner of the directory use it first, who then makes the table for all, or open it to all users \
+             (chmod 1777)",
+        ),
+        errno => fail(errno),
+    })?;
+    let made = fill(place, file, here).and_then(|()| {
         match rustix::fs::linkat(directory, &*temporary, directory, &*place.file, AtFlags::empty()) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(errno) => Err(fail(errno)),
@@ -221,7 +258,7 @@ fn create(place: &Place, directory: &OwnedFd, here: &Here) -> Result<()> {
     made.and(removed)
 }
 
-fn fill(place: &Place, file: OwnedFd, here: &Here, now: Duration) -> Result<()> {
+fn fill(place: &Place, file: OwnedFd, here: &Here) -> Result<()> {
     let fail = |errno| failed("can't make the lock table", &place.path, errno);
     if !keeps_space(&file).map_err(fail)? {
         return Err(unfit(
@@ -238,11 +275,15 @@ fn fill(place: &Place, file: OwnedFd, here: &Here, now: Duration) -> Result<()> 
     let table = Table::map(place, file, (0, 0)).map_err(fail)?;
     table.header.boot.store(here.boot, Ordering::Relaxed);
     table.header.pid_namespace.store(here.pid_namespace, Ordering::Relaxed);
-    // Microseconds since 1970: more than any table before has given out, unless it gave out a million a second.
-    let first = u64::try_from(now.as_micros()).unwrap_or(0);
-    table.header.token.0.store(first, Ordering::Relaxed);
+    table.header.token.0.store(first_token(), Ordering::Relaxed);
     table.header.magic.store(MAGIC, Ordering::Release);
     Ok(())
+}
+
+/// Microseconds since 1970: more than any table before has given out, unless it gave out a million a second.
+fn first_token() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(0)
 }
 
 /// Whether blocks that are allocated can always be written, and whether all who map the file see the same.

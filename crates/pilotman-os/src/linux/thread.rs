@@ -13,10 +13,12 @@ use rustix::thread::futex::{self, WaitFlags, WaitvFlags};
 use rustix::time::ClockId;
 
 use super::entries::attempt_of;
+use super::latch::BRIEF;
 use super::layout::{DIED, HOLDS, Member, TID, TOLD, WAITERS};
 use super::process::{Process, vacate};
 use super::table::Table;
 use super::wait::Wait;
+use crate::panics::contain;
 use crate::sync::lock;
 
 /// How many processes are waited for at once. The kernel takes 128 words, and one is the inbox.
@@ -28,6 +30,9 @@ const LAST_LOOK: Duration = Duration::from_millis(5);
 const POLL: Duration = Duration::from_millis(10);
 /// While somebody wants to hear of a loss, the place of the table is looked at so often.
 const OBSERVE: Duration = Duration::from_secs(1);
+
+/// What could not be given back is tried again so often.
+const PAY: Duration = Duration::from_millis(100);
 
 /// Runs until the process leaves the table.
 pub(super) fn run(table: &Arc<Table>, slot: &OnceLock<Weak<Process>>, index: u32) {
@@ -53,7 +58,7 @@ pub(super) fn run(table: &Arc<Table>, slot: &OnceLock<Weak<Process>>, index: u32
                 }
             }
             if !process.pay() {
-                limit = Some(limit.map_or(OBSERVE, |limit: Duration| limit.min(OBSERVE)));
+                limit = Some(limit.map_or(PAY, |limit: Duration| limit.min(PAY)));
             }
             if died && limit.is_none() {
                 // Those who were told are in the inbox, ours too.
@@ -141,7 +146,9 @@ impl Process {
         };
         // Wakers are foreign code: not to be called under the mutex.
         let waits: Vec<_> = lock(&self.waits).iter().filter(told).map(|(_, wait)| wait.clone()).collect();
-        waits.iter().for_each(|wait| wait.tell());
+        for wait in waits {
+            contain(|| wait.tell());
+        }
         if self.observers.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -160,7 +167,7 @@ impl Process {
             held && !replaced
         });
         for (id, events, reason) in lost {
-            events.lost(id, reason);
+            contain(|| events.lost(id, reason));
         }
     }
 
@@ -195,7 +202,7 @@ impl Process {
     }
 
     fn sweep_quietly(&self) -> bool {
-        self.sweep().unwrap_or_else(|error| {
+        self.sweep(BRIEF).unwrap_or_else(|error| {
             tracing::debug!(%error, "what a dead process has left could not be cleared away yet");
             false
         })

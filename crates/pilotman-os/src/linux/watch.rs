@@ -9,6 +9,7 @@ use pilotman_core::Result;
 use pilotman_core::backend::{AttemptId, BoxFuture, Watch};
 use pilotman_core::clock::Sleep;
 
+use super::latch::{BRIEF, stuck_by};
 use super::process::Process;
 use super::shared::Shared;
 use super::slot::Slot;
@@ -18,6 +19,9 @@ use crate::sync::lock;
 /// The timer behind it all: whoever was to wake us may have been stopped.
 const TIMER: Duration = Duration::from_millis(100);
 const TIMER_JITTER: Duration = Duration::from_millis(150);
+
+/// How soon to come again when somebody was in the middle of something.
+pub(super) const HINDERED: Duration = Duration::from_millis(10);
 
 /// The wait of one attempt.
 pub(crate) struct OsWatch {
@@ -31,7 +35,11 @@ pub(crate) struct OsWatch {
 impl OsWatch {
     pub(crate) fn new(shared: &Arc<Shared>, slot: Arc<Slot>, id: AttemptId, retry: Option<Duration>) -> Result<Self> {
         let mut watch = Self { shared: shared.clone(), slot, id, retry, place: None };
-        watch.follow()?;
+        match watch.follow() {
+            // A place is looked for again before each wait.
+            Err(error) if stuck_by(&error).is_some() => {}
+            followed => drop(followed?),
+        }
         Ok(watch)
     }
 
@@ -54,21 +62,25 @@ impl OsWatch {
             return std::mem::forget(process);
         }
         lock(&process.waits).remove(&self.id);
-        if let Err(error) = process.give_back(&self.slot, self.id, false) {
-            tracing::warn!(%error, "a waiter's place could not be given back; it goes with this process");
+        if let Err(error) = process.give_back(&self.slot, self.id, false, BRIEF) {
+            tracing::debug!(%error, "a waiter's place can't be given back at the moment; it is as soon as that can be done");
         }
     }
 
     async fn wait(&mut self) {
-        match self.follow() {
+        let hindered = match self.follow() {
             // The last attempt was made elsewhere.
             Ok(true) => return,
-            Ok(false) => {}
+            Ok(false) => false,
             // The next attempt meets it too, and reports it.
-            Err(error) => tracing::debug!(%error, "the lock table can't be watched at the moment"),
-        }
+            Err(error) => {
+                tracing::debug!(%error, "the lock table can't be watched at the moment");
+                stuck_by(&error).is_some()
+            }
+        };
         let pause = TIMER + Duration::from_nanos(self.shared.random() % TIMER_JITTER.as_nanos() as u64);
         let pause = self.retry.map_or(pause, |retry| pause.min(retry));
+        let pause = if hindered { pause.min(HINDERED) } else { pause };
         let mut sleep = Sleep::new(self.shared.clock(), pause);
         let place = &self.place;
         let told = std::future::poll_fn(|cx| {

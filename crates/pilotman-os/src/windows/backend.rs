@@ -13,6 +13,7 @@ use pilotman_core::{
     Capabilities, Error, ErrorKind, Fencing, LockOptions, LossReason, Primitive, Result, Target, Waiting,
 };
 
+use super::inspect;
 use super::keeper::Keeper;
 use super::physical::Physical;
 use super::security::Security;
@@ -78,17 +79,6 @@ impl OsBackend {
         let keeper = lock(&self.keepers).remove(&id);
         keeper.map_or(Ok(false), |keeper| keeper.give_back(id))
     }
-
-    fn look(&self, target: &Target, inspection: &mut Inspection) -> Result<()> {
-        let physical = Arc::new(self.physical(target)?);
-        for _ in 0..Keeper::first()?.probe(&physical)? {
-            let mut holder = Holder::default();
-            holder.owner = "a process that Windows does not tell".to_owned();
-            holder.primitive = Some(target.primitive.as_str());
-            inspection.holders.push(holder);
-        }
-        Ok(())
-    }
 }
 
 impl fmt::Debug for OsBackend {
@@ -114,6 +104,7 @@ impl Backend for OsBackend {
         capabilities.frees_dead_holder_within =
             if self.options.dotnet_compatible { Duration::from_secs(5) } else { Duration::from_millis(250) };
         capabilities.inspect = true;
+        capabilities.list = !self.options.dotnet_compatible;
         capabilities.unverified =
             Some("Tried under Wine 8 only: sessions, security descriptors and timing of Windows itself were not.");
         capabilities
@@ -175,8 +166,19 @@ impl Backend for OsBackend {
             let mut inspection = Inspection::default();
             inspection.name = Some(target.name.as_str().to_owned());
             inspection.physical = self.physical_name(target)?;
-            self.look(target, &mut inspection)?;
+            inspection.holders = inspect::holders(self.physical(target)?, target.primitive)?;
             Ok(inspection)
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Inspection>>> {
+        Box::pin(async { inspect::list(&self.options) })
+    }
+
+    fn force_release<'a>(&'a self, _: &'a Target) -> BoxFuture<'a, Result<Vec<Holder>>> {
+        Box::pin(async {
+            Err(Error::unsupported("on Windows only the thread that has a lock can give it back")
+                .with_advice("end the process that holds it: its locks are free then"))
         })
     }
 }

@@ -5,7 +5,8 @@ use std::ptr;
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
-    CloseHandle, ERROR_ACCESS_DENIED, GetLastError, HANDLE, WAIT_ABANDONED_0, WAIT_FAILED, WAIT_OBJECT_0, WAIT_TIMEOUT,
+    CloseHandle, ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, GetLastError, HANDLE, NTSTATUS, RtlNtStatusToDosError,
+    WAIT_ABANDONED_0, WAIT_FAILED, WAIT_OBJECT_0, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::Security::SECURITY_ATTRIBUTES;
 use windows_sys::Win32::System::Threading::{
@@ -74,6 +75,33 @@ impl Object {
         if handle.is_null() { Err(last_error()) } else { Ok(Self { handle, class }) }
     }
 
+    /// Opens a mutex only to look at it; `None` if there is no object of this name.
+    pub(crate) fn look(name: &str) -> Result<Option<Self>, Code> {
+        let wide: Vec<u16> = name.encode_utf16().chain([0]).collect();
+        // SAFETY: the name ends with a zero and outlives the call.
+        #[allow(unsafe_code)]
+        let handle = unsafe { OpenMutexW(MUTEX_MODIFY_STATE, 0, wide.as_ptr()) };
+        if !handle.is_null() {
+            return Ok(Some(Self { handle, class: Class::Mutex }));
+        }
+        match last_error() {
+            ERROR_FILE_NOT_FOUND => Ok(None),
+            code => Err(code),
+        }
+    }
+
+    /// Whether a mutex is some thread's, without taking it.
+    pub(crate) fn is_owned(&self) -> Result<bool, Code> {
+        let mut state = MutantState::default();
+        // SAFETY: the handle is open as long as `self`, and the state is as long as it says.
+        #[allow(unsafe_code)]
+        let status = unsafe {
+            NtQueryMutant(self.handle, 0, (&raw mut state).cast(), size_of::<MutantState>() as u32, ptr::null_mut())
+        };
+        // One: free. Less: so often its owner has taken it.
+        if status == 0 { Ok(state.count <= 0) } else { Err(code_of(status)) }
+    }
+
     pub(crate) fn class(&self) -> Class {
         self.class
     }
@@ -107,6 +135,35 @@ impl Object {
         #[allow(unsafe_code)]
         let done = unsafe { ReleaseSemaphore(self.handle, 1, &raw mut before) };
         if done == 0 { Err(last_error()) } else { Ok(before) }
+    }
+}
+
+/// What the system calls the basic information about a mutex.
+#[repr(C)]
+#[derive(Default)]
+struct MutantState {
+    count: i32,
+    owned_by_caller: u8,
+    abandoned: u8,
+}
+
+// Not among the functions that windows-sys knows. It has been there since the first Windows of this kind.
+#[cfg_attr(
+    target_arch = "x86",
+    link(name = "ntdll.dll", kind = "raw-dylib", modifiers = "+verbatim", import_name_type = "undecorated")
+)]
+#[cfg_attr(not(target_arch = "x86"), link(name = "ntdll.dll", kind = "raw-dylib", modifiers = "+verbatim"))]
+#[allow(unsafe_code)]
+unsafe extern "system" {
+    fn NtQueryMutant(handle: HANDLE, class: i32, state: *mut c_void, length: u32, used: *mut u32) -> NTSTATUS;
+}
+
+/// The number that programs know for one of the kernel's.
+pub(crate) fn code_of(status: NTSTATUS) -> Code {
+    // SAFETY: has no precondition.
+    #[allow(unsafe_code)]
+    unsafe {
+        RtlNtStatusToDosError(status)
     }
 }
 
@@ -148,8 +205,10 @@ fn open(class: Class, name: *const u16) -> HANDLE {
 /// Waits for the first of these objects, 64 at most, and takes it.
 pub(crate) fn wait(objects: &[&Object], limit: Option<Duration>) -> Result<Waited, Code> {
     let handles: Vec<HANDLE> = objects.iter().map(|object| object.handle).collect();
-    let milliseconds =
-        limit.map_or(INFINITE, |limit| u32::try_from(limit.as_millis()).unwrap_or(INFINITE - 1).clamp(1, INFINITE - 1));
+    let milliseconds = limit.map_or(INFINITE, |limit| {
+        // Rounded up: who has little time left is not to ask in a tight loop.
+        u32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(INFINITE).min(INFINITE - 1)
+    });
     let count = u32::try_from(handles.len()).unwrap_or(u32::MAX);
     // SAFETY: the handles are open for as long as the objects are borrowed.
     #[allow(unsafe_code)]
