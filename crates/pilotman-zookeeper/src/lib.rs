@@ -6,7 +6,7 @@
 // - `names`, `path`: how names become paths
 // - `layout`, `sequence`, `contest`: what nodes are called, in which order they stand, whose turn it is; no I/O
 // - `link`, `connect`: the one session of a `Locks`, opened when it is needed
-// - `session`, `pulse`, `keeper`: one session: how long it surely lasts, its heartbeat, the places that it keeps
+// - `session`, `pulse`, `keeper`, `bounds`: one session: how long it surely lasts, its heartbeat, the places that it keeps
 // - `place`: one node of ours: made, found again, given back
 // - `waiting`, `grant`: until it is our turn; what is handed out then
 // - `renewal`, `observe`: whether our nodes are still there
@@ -15,6 +15,7 @@
 // - `failure`: errors
 mod acl;
 mod backend;
+mod bounds;
 mod connect;
 mod contest;
 mod doctor;
