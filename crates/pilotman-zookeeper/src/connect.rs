@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use pilotman_core::backend::Environment;
 use pilotman_core::clock::{Sleep, Time};
 use pilotman_core::{Error, Result};
-use zookeeper_client::{Client, Connector, Error as DriverError};
+use zookeeper_client::{Client, Connector, Error as DriverError, SaslOptions};
 
 use crate::options::ZooKeeper;
 use crate::session::Session;
@@ -78,6 +78,10 @@ fn connector(zookeeper: &ZooKeeper) -> Result<Connector> {
         .with_fail_eagerly();
     for (scheme, secret) in &zookeeper.auth {
         connector = connector.with_auth(scheme, &secret.0);
+    }
+    if let Some((user, password)) = &zookeeper.sasl {
+        let password = String::from_utf8_lossy(&password.0).into_owned();
+        connector = connector.with_sasl(SaslOptions::digest_md5(user.clone(), password));
     }
     if let Some(options) = &zookeeper.tls {
         connector = connector.with_tls(tls::options(options)?);
