@@ -1,6 +1,5 @@
 //! Opening a session.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +7,11 @@ use futures_util::future::join_all;
 use pilotman_core::backend::Environment;
 use pilotman_core::clock::{Sleep, Time};
 use pilotman_core::{Error, Result};
-use zookeeper_client::{Client, Connector, Error as DriverError, SaslOptions};
+use zookeeper_client::{Client, Connector, Error as DriverError};
 
 use crate::options::ZooKeeper;
 use crate::session::Session;
-use crate::{failure, parents, tls};
+use crate::{failure, parents, sasl, tasks, tls};
 
 /// The pause before the members are asked again.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -51,7 +50,7 @@ async fn open_unbounded(zookeeper: &ZooKeeper, environment: &Environment) -> Res
                 false => connector.connect(&cluster).await,
             }
         };
-        match pin!(connecting).await {
+        match tasks::on_this_runtime(connecting).await {
             Ok(client) => return begin(zookeeper, environment, client, opened).await,
             Err(DriverError::AuthFailed) => {
                 return Err(Error::misconfigured("ZooKeeper refuses the authentication")
@@ -80,8 +79,7 @@ fn connector(zookeeper: &ZooKeeper) -> Result<Connector> {
         connector = connector.with_auth(scheme, &secret.0);
     }
     if let Some((user, password)) = &zookeeper.sasl {
-        let password = String::from_utf8_lossy(&password.0).into_owned();
-        connector = connector.with_sasl(SaslOptions::digest_md5(user.clone(), password));
+        connector = connector.with_sasl(sasl::options(user, password)?);
     }
     if let Some(options) = &zookeeper.tls {
         connector = connector.with_tls(tls::options(options)?);

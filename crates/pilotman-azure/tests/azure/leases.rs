@@ -151,7 +151,7 @@ impl Counter {
 #[tokio::test]
 async fn the_right_to_remove_blobs_is_tried_again_after_a_while() {
     let (_server, endpoint) = azurite();
-    let (container, name) = new_container(&endpoint, "barred").await;
+    let (container, _) = new_container(&endpoint, "barred").await;
     let (counter, clock) = (Counter::default(), ManualClock::new());
     let sas = account_sas("rw", Duration::from_secs(3600));
     let azure = counter.client(container.url().clone(), Some(&sas));
