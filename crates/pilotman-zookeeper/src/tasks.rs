@@ -32,11 +32,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_started_within_runs_here() {
-        let started = on_this_runtime(async {
+        let ended = on_this_runtime(async {
             // Also after it has waited.
             tokio::task::yield_now().await;
-            spawns_core::spawn(async { 7 })
+            spawns_core::spawn(async { 7 }).await
         });
-        assert_eq!(started.await.await.expect("it runs"), 7);
+        assert_eq!(ended.await.expect("it runs"), 7);
     }
 }
