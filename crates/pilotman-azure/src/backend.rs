@@ -205,7 +205,15 @@ impl Backend for AzureBackend {
 
     fn abandon<'a>(&'a self, attempts: &'a [Attempt]) -> BoxFuture<'a, Vec<Result<()>>> {
         let lease = attempts.first().and_then(|attempt| attempt.spec.lease);
-        let settle = |attempt: &'a Attempt| self.flights.settle(&self.store, attempt);
+        let settle = |attempt: &'a Attempt| {
+            let is_settled = self.flights.is_settled(attempt);
+            async move {
+                match is_settled {
+                    true => Ok(()),
+                    false => self.flights.settle(&self.store, attempt).await,
+                }
+            }
+        };
         Box::pin(each(&self.store, lease, attempts.iter().map(settle).collect()))
     }
 

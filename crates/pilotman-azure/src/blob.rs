@@ -42,9 +42,10 @@ impl Facts {
         self.metadata.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// Whether the blob was made for a lock, and has nothing but that.
+    /// Whether the blob was made for a lock, and has nothing but that. One without a tag could be another one by the time it is
+    /// removed.
     pub(crate) fn is_disposable(&self) -> bool {
-        self.value(MARK).is_some() && self.value(TOKEN).is_none() && self.size == 0
+        self.value(MARK).is_some() && self.value(TOKEN).is_none() && self.size == 0 && !self.etag.is_empty()
     }
 
     /// Whether it is of a lock, as far as one can see.
@@ -122,8 +123,12 @@ impl Blob {
 
     /// Removes the blob and with it the lease, if it is still as it was. Without an id: if nobody has it leased.
     pub(crate) async fn delete(&self, id: Option<&str>, etag: &str) -> Answer<()> {
-        let options =
-            BlobClientDeleteOptions { lease_id: id.map(str::to_owned), if_match: matching(etag), ..Default::default() };
+        // An empty tag is no blob's.
+        let options = BlobClientDeleteOptions {
+            lease_id: id.map(str::to_owned),
+            if_match: Some(Etag::from(etag.to_owned())),
+            ..Default::default()
+        };
         self.client.delete(Some(options)).await.map(drop)
     }
 
@@ -168,9 +173,12 @@ mod tests {
         let facts = |names: &[&str], size| Facts {
             metadata: names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect(),
             size,
+            etag: "\"0x1\"".to_owned(),
             ..Facts::default()
         };
         assert!(facts(&["__distributedlock", OWNER], 0).is_disposable());
+        let untagged = Facts { etag: String::new(), ..facts(&[MARK], 0) };
+        assert!(!untagged.is_disposable(), "it could be another blob by then");
         assert!(!facts(&[MARK], 1).is_disposable() && !facts(&[MARK, TOKEN], 0).is_disposable());
         assert!(!facts(&[OWNER], 0).is_disposable() && facts(&["Pilotman_Token"], 0).is_lock());
         assert!(!facts(&["x"], 0).is_lock() && facts(&["__DISTRIBUTEDLOCK"], 0).is_lock());

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use azure_core::http::headers::{HeaderName, Headers};
 use azure_core::time::{OffsetDateTime, parse_rfc7231};
-use azure_storage_blob::models::{BlobContainerClientGetPropertiesResultHeaders, BlobContainerClientListBlobsOptions};
+use azure_storage_blob::models::BlobContainerClientListBlobsOptions;
 use futures_util::TryStreamExt;
 use pilotman_core::backend::Finding;
 use pilotman_core::{ErrorKind, Result};
@@ -17,6 +17,11 @@ use crate::options::{Access, Place};
 use crate::sas::Sas;
 use crate::store::{Store, asked};
 
+/// The tag of no blob.
+const NO_TAG: &str = "\"0x0\"";
+const HAS_POLICY: HeaderName = HeaderName::from_static("x-ms-has-immutability-policy");
+const HAS_LEGAL_HOLD: HeaderName = HeaderName::from_static("x-ms-has-legal-hold");
+const HAS_POLICIES_OF_VERSIONS: HeaderName = HeaderName::from_static("x-ms-immutable-storage-with-versioning-enabled");
 /// When the service answered, by its own clock.
 const DATE: HeaderName = HeaderName::from_static("date");
 /// Who gives no answer at first is not asked for more.
@@ -111,19 +116,35 @@ async fn container(store: &Store, findings: &mut Vec<Finding>) {
             ));
         }
     };
-    let on = |answer: azure_core::Result<Option<bool>>| answer.ok().flatten() == Some(true);
-    findings.push(match (on(found.has_immutability_policy()), on(found.has_legal_hold())) {
-        (false, false) => Finding::fine("immutability", "no policy keeps the container's blobs from being changed"),
-        (policy, _) => Finding::problem(
-            "immutability",
-            format!(
-                "the container has {}: blobs that are made for locks can't be removed, nor fencing tokens be counted",
-                if policy { "an immutability policy" } else { "a legal hold" }
-            ),
-        )
-        .advice("use a container without"),
-    });
+    findings.push(immutability(found.headers()));
     findings.push(clock(found.headers(), matches!(store.options.access, Access::Key(_))));
+}
+
+/// Whether policies keep blobs as they are. Those of single blobs, and of versions, are not told with the container.
+fn immutability(headers: &Headers) -> Finding {
+    let on = |name| headers.get_optional_str(&name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let what = match (on(HAS_POLICY), on(HAS_LEGAL_HOLD)) {
+        (true, _) => "an immutability policy",
+        (false, true) => "a legal hold",
+        (false, false) if on(HAS_POLICIES_OF_VERSIONS) => {
+            return Finding::warning(
+                "immutability",
+                "the container may have policies for each version of a blob: where one applies, blobs that are made for locks \
+                 can't be removed, nor fencing tokens be counted",
+            )
+            .advice("use a container without");
+        }
+        (false, false) => {
+            return Finding::fine("immutability", "no policy keeps the container's blobs from being changed");
+        }
+    };
+    Finding::problem(
+        "immutability",
+        format!(
+            "the container has {what}: blobs that are made for locks can't be removed, nor fencing tokens be counted"
+        ),
+    )
+    .advice("use a container without")
 }
 
 fn clock(headers: &Headers, is_signed: bool) -> Finding {
@@ -185,7 +206,7 @@ async fn rights(store: &Store) -> Result<Finding> {
         ("read blobs", blob.look().await.map(drop)),
         ("lease blobs", blob.release(&id).await),
         ("write blobs", create_nothing(&blob, &id).await),
-        ("remove blobs", blob.delete(Some(&id), "").await),
+        ("remove blobs", blob.delete(Some(&id), NO_TAG).await),
     ];
     let mut denied = Vec::new();
     for (right, answer) in asked {
@@ -210,7 +231,7 @@ async fn rights(store: &Store) -> Result<Finding> {
 
 /// A write that can't succeed, since there is no blob to be as it says.
 async fn create_nothing(blob: &Blob, id: &str) -> azure_core::Result<()> {
-    blob.write(id, "\"0x0\"", &Metadata::new()).await.map(drop)
+    blob.write(id, NO_TAG, &Metadata::new()).await.map(drop)
 }
 
 /// Whether locks can be listed.
@@ -256,6 +277,23 @@ mod tests {
             assert!(off <= 1 || finding.what.contains("behind"), "{finding}");
         }
         assert_eq!(clock(&Headers::new(), true).severity, Severity::Note);
+    }
+
+    #[test]
+    fn policies_are_looked_at() {
+        for (name, severity) in [
+            ("x-ms-has-immutability-policy", Severity::Problem),
+            ("x-ms-has-legal-hold", Severity::Problem),
+            ("x-ms-immutable-storage-with-versioning-enabled", Severity::Warning),
+        ] {
+            for (value, severity) in [("true", severity), ("false", Severity::Fine)] {
+                let mut headers = Headers::new();
+                headers.insert(name, value);
+                let finding = immutability(&headers);
+                assert_eq!(finding.severity, severity, "{name}: {finding}");
+            }
+        }
+        assert_eq!(immutability(&Headers::new()).severity, Severity::Fine);
     }
 
     #[test]

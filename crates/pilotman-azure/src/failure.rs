@@ -80,6 +80,17 @@ pub(crate) fn is_transient(error: &SdkError) -> bool {
     }
 }
 
+/// Whether a credential that fails so may well succeed a moment later: it is the way to where it asks that failed.
+pub(crate) fn is_passing(error: &SdkError) -> bool {
+    let inner = || error.get_ref().and_then(|inner| inner.downcast_ref::<SdkError>());
+    is_transient(error) || inner().is_some_and(is_passing)
+}
+
+/// Whether it may be a matter of the credential, which others may mend: they grant a right, they renew a secret.
+pub(crate) fn is_refusal(error: &SdkError) -> bool {
+    matches!(error.kind(), SdkKind::Credential) || said(error).is_some_and(|said| matches!(said.status, 401 | 403))
+}
+
 /// What to tell the caller. `what` is what was done, as in "the lease can't be taken".
 pub(crate) fn error(what: &str, error: &SdkError) -> Error {
     match error.kind() {
@@ -92,6 +103,11 @@ pub(crate) fn error(what: &str, error: &SdkError) -> Error {
             None => Error::unavailable(format!("{what}: the service can't be reached{}", cause(error))).no_effect(true),
         },
         SdkKind::Io => Error::unavailable(format!("{what}: the connection has failed{}", cause(error))),
+        SdkKind::Credential if is_passing(error) => {
+            let why = shown(&error.to_string());
+            // It is asked for before anything is sent.
+            Error::unavailable(format!("{what}: there is no token of Entra ID at the moment: {why}")).no_effect(true)
+        }
         SdkKind::Credential => {
             Error::misconfigured(format!("{what}: there is no token of Entra ID: {}", shown(&error.to_string())))
                 .with_advice("see whether this machine or its user has an identity that may use the container")

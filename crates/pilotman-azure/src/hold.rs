@@ -62,7 +62,9 @@ pub(crate) async fn take(store: &Store, blob: &Blob, id: &str, wanted: Wanted) -
         let Tried { answer, unsure } = try_again(environment, || blob.acquire(id, wanted.lease)).await;
         match answer {
             Ok(etag) => {
-                let facts = made.or_else(|| store.known(&blob.name)).filter(|facts: &Facts| facts.etag == etag);
+                let facts = made
+                    .or_else(|| store.known(&blob.name))
+                    .filter(|facts: &Facts| !etag.is_empty() && facts.etag == etag);
                 let lease = BlobLease { facts: Mutex::new(facts) };
                 if !wanted.token {
                     return Ok(Some(Taken { token: None, lease }));
@@ -140,9 +142,7 @@ pub(crate) async fn undo(store: &Store, blob: &Blob, id: &str) -> Result<()> {
     }
     // If somebody takes or changes it now, it stays.
     match try_again(store.environment(), || blob.delete(None, &facts.etag)).await.answer {
-        Err(error) if failure::is_transient(&error) => {
-            Err(store.failed("the blob of the lock can't be removed", &error))
-        }
+        Err(error) if failure::is_transient(&error) => Err(store.kept("the blob of the lock can't be removed", &error)),
         _ => Ok(()),
     }
 }
@@ -154,32 +154,37 @@ async fn look(store: &Store, blob: &Blob) -> Result<Option<Facts>> {
             Ok(Some(facts))
         }
         Err(error) if failure::is_missing_blob(&error) => Ok(None),
-        Err(error) => Err(store.failed("the lock can't be given back", &error)),
+        Err(error) => Err(store.kept("the lock can't be given back", &error)),
     }
 }
 
 async fn give_back(store: &Store, blob: &Blob, id: &str, facts: Option<Facts>) -> Result<bool> {
     // If something was asked for twice, it may be the first time that took away what the second one didn't find.
-    let mut twice = false;
+    let (mut twice, mut refused) = (false, None);
     if let Some(facts) = facts.filter(Facts::is_disposable).filter(|_| store.removes_blobs()) {
         let Tried { answer, unsure } = try_again(store.environment(), || blob.delete(Some(id), &facts.etag)).await;
         match answer {
             Ok(()) => return Ok(true),
             Err(error) if failure::is_not_ours(&error) => return Ok(unsure),
             Err(error) if failure::is_transient(&error) => {
-                return Err(store.failed("the blob of the lock can't be removed", &error));
+                return Err(store.kept("the blob of the lock can't be removed", &error));
             }
-            // Somebody wrote into it under our lease: what he wrote stays.
-            Err(error) if failure::is_changed(&error) => {}
-            Err(error) => store.cannot_remove(&error),
+            Err(error) if failure::is_refusal(&error) => refused = Some(error),
+            // Somebody wrote into it under our lease, and what he wrote stays; or it has a snapshot, or a policy that keeps it.
+            Err(error) => tracing::trace!(%error, "the blob of a lock stays"),
         }
         twice = unsure;
     }
     let Tried { answer, unsure } = try_again(store.environment(), || blob.release(id)).await;
     match answer {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            if let Some(refused) = refused {
+                store.may_not_remove(&refused);
+            }
+            Ok(true)
+        }
         Err(error) if failure::is_not_ours(&error) => Ok(unsure || twice),
-        Err(error) => Err(store.failed("the lease can't be given back", &error)),
+        Err(error) => Err(store.kept("the lease can't be given back", &error)),
     }
 }
 

@@ -6,7 +6,7 @@
 // - `backend`: Azure Blob Storage as the engine sees it
 // - `names`: how names become names of blobs
 // - `store`: the container, reached by the SDK; what comes before the first attempt
-// - `http`, `shared_key`, `sas`, `identity`: how requests get there, and what shows that they may
+// - `http`, `shared_key`, `sas`, `identity`, `bearer`: how requests get there, and what shows that they may
 // - `blob`: one lock's blob and the requests that concern it
 // - `hold`: taking a lease, making the blob, giving both back
 // - `flights`: attempts under way, which go on when nobody waits for them any longer
@@ -16,6 +16,7 @@
 // - `failure`: what errors mean
 // - `inspect`, `doctor`: who holds what; is it set up safely
 mod backend;
+mod bearer;
 mod blob;
 mod connection_string;
 mod doctor;

@@ -13,9 +13,10 @@ use azure_storage_blob::{
     BlobClient, BlobContainerClient, BlobContainerClientOptions, BlobServiceClient, BlobServiceClientOptions,
 };
 use pilotman_core::backend::Environment;
-use pilotman_core::clock::Sleep;
+use pilotman_core::clock::{Sleep, Time};
 use pilotman_core::{Error, Result};
 
+use crate::bearer::Bearer;
 use crate::blob::{Blob, Facts};
 use crate::names::Naming;
 use crate::options::{Access, AzureBlob, Place};
@@ -24,6 +25,8 @@ use crate::{failure, http, process};
 
 /// So many blobs that stay are remembered.
 const REMEMBERED: usize = 1000;
+/// So long after it was refused, removing blobs is not tried. Rights can be granted while a program runs.
+const BARRED: Duration = Duration::from_secs(5 * 60);
 
 /// See the [module](self).
 pub(crate) struct Store {
@@ -32,10 +35,12 @@ pub(crate) struct Store {
     container: Reach,
     environment: OnceLock<Environment>,
     owner: String,
+    /// Where tokens of Entra ID are kept, if it is by them that requests are made.
+    bearer: Option<Arc<Bearer>>,
     /// What comes before the first attempt has been done.
     is_ready: AtomicBool,
-    /// Blobs can't be removed here: there is no right to, or a policy against it.
-    is_barred: AtomicBool,
+    /// Until when no blob is removed here: there was no right to.
+    barred: Mutex<Option<Time>>,
     known: Mutex<HashMap<String, Facts>>,
 }
 
@@ -57,8 +62,14 @@ impl Store {
     ///
     /// `Misconfigured` for options that contradict each other.
     pub(crate) fn new(options: AzureBlob) -> Result<Self> {
+        let bearer = match &options.access {
+            Access::Identity(credential) => Some(Bearer::new(credential.clone())),
+            _ => None,
+        };
         let (container, url) = match &options.place {
-            Place::Endpoint { endpoint, account, container } => ours(&options, endpoint, account, container)?,
+            Place::Endpoint { endpoint, account, container } => {
+                ours(&options, bearer.clone(), endpoint, account, container)?
+            }
             place => {
                 if !matches!(options.access, Access::None) || options.ca.is_some() {
                     return Err(Error::misconfigured(
@@ -73,8 +84,9 @@ impl Store {
             container,
             environment: OnceLock::new(),
             owner: process::owner(),
+            bearer,
             is_ready: AtomicBool::new(!options.needs_preparation()),
-            is_barred: AtomicBool::new(false),
+            barred: Mutex::default(),
             known: Mutex::default(),
             options,
         })
@@ -142,29 +154,48 @@ impl Store {
         self.options.keep_blobs
     }
 
-    /// Whether blobs that were made for locks can be removed.
+    /// Whether it is worth trying to remove a blob that was made for a lock.
     pub(crate) fn removes_blobs(&self) -> bool {
-        !self.is_barred.load(Ordering::Relaxed)
+        let barred = self.barred.lock().unwrap_or_else(PoisonError::into_inner);
+        match (*barred, self.environment()) {
+            (Some(until), Some(environment)) => until <= environment.clock.now(),
+            _ => true,
+        }
     }
 
-    /// A blob could not be removed. Locks work without that.
-    pub(crate) fn cannot_remove(&self, error: &SdkError) {
-        // Snapshots are of one blob, rights and policies of all.
-        let is_for_all = failure::said(error).is_some_and(|said| matches!(said.status, 401 | 403));
-        if is_for_all && !self.is_barred.swap(true, Ordering::Relaxed) {
-            let error = failure::error("the blob of a lock can't be removed", error);
-            tracing::warn!(%error, lock.backend = "azure", "blobs that are made for locks stay");
+    /// A blob could not be removed, while its lease could be given back: it is the right to remove that is missing.
+    pub(crate) fn may_not_remove(&self, error: &SdkError) {
+        let Some(environment) = self.environment() else { return };
+        let until = environment.clock.now().after(BARRED);
+        let before = self.barred.lock().unwrap_or_else(PoisonError::into_inner).replace(until);
+        let error = failure::error("the blob of a lock can't be removed", error);
+        match before {
+            None => tracing::warn!(%error, lock.backend = "azure", "blobs that are made for locks stay"),
+            Some(_) => tracing::debug!(%error, lock.backend = "azure", "blobs that are made for locks still stay"),
         }
     }
 
     /// What to tell the caller of a request that failed.
     pub(crate) fn failed(&self, what: &str, error: &SdkError) -> Error {
+        if let (Some(bearer), Some(401)) = (&self.bearer, failure::said(error).map(|said| said.status)) {
+            bearer.doubt();
+        }
         if failure::is(error, &["ContainerNotFound"]) && self.options.create_container {
             // It was removed; the next attempt makes it again.
             self.is_ready.store(false, Ordering::Release);
             return Error::unavailable(format!("{what}: the container has been removed")).no_effect(true);
         }
         failure::error(what, error)
+    }
+
+    /// As [`Self::failed`], of something that was to be given back. As long as its lease lasts that is worth another try also when
+    /// it is refused: a secret is renewed, a right is granted again, and until then nobody else has the lock.
+    pub(crate) fn kept(&self, what: &str, error: &SdkError) -> Error {
+        let failed = self.failed(what, error);
+        match failure::is_refusal(error) {
+            true => failed.retryable(true),
+            false => failed,
+        }
     }
 
     /// What stands in a blob that stays, if it is remembered.
@@ -189,8 +220,9 @@ impl Store {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether attempts can be made. A token of Entra ID takes longer than an operation may.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Acquire)
+        self.is_ready.load(Ordering::Acquire) && self.bearer.as_ref().is_none_or(|bearer| bearer.has_token())
     }
 
     /// Makes the container if that is wanted, and gets a first token if there are any.
@@ -206,7 +238,7 @@ impl Store {
 
     async fn prepare_now(&self) -> Result<()> {
         let Some(container) = self.container() else { return Ok(()) };
-        if !self.options.create_container {
+        if !self.options.create_container || self.is_ready.load(Ordering::Acquire) {
             // Whatever the service says, it has taken the token.
             return match container.get_properties(None).await {
                 Err(error) if failure::said(&error).is_none() => {
@@ -238,8 +270,7 @@ impl fmt::Debug for Store {
 
 impl AzureBlob {
     fn needs_preparation(&self) -> bool {
-        let asks_for_tokens = matches!(self.access, Access::Identity(_));
-        !matches!(self.place, Place::Blob(_)) && (self.create_container || asks_for_tokens)
+        !matches!(self.place, Place::Blob(_)) && self.create_container
     }
 }
 
@@ -264,7 +295,13 @@ pub(crate) async fn asked<T>(store: &Store, limit: Duration, work: impl Future<O
 }
 
 /// Clients of our own.
-fn ours(options: &AzureBlob, endpoint: &Url, account: &str, container: &str) -> Result<(Reach, String)> {
+fn ours(
+    options: &AzureBlob,
+    bearer: Option<Arc<Bearer>>,
+    endpoint: &Url,
+    account: &str,
+    container: &str,
+) -> Result<(Reach, String)> {
     let mut client_options = ClientOptions {
         retry: RetryOptions::none(),
         transport: Some(Transport::new(http::client(endpoint, options.ca.as_deref(), options.connect_timeout)?)),
@@ -287,7 +324,7 @@ fn ours(options: &AzureBlob, endpoint: &Url, account: &str, container: &str) -> 
             return Err(Error::misconfigured("tokens of Entra ID are sent by TLS only")
                 .with_advice("use an endpoint with https://"));
         }
-        Access::Identity(identity) => credential = Some(identity.clone()),
+        Access::Identity(_) => credential = bearer.map(|bearer| bearer as Arc<dyn TokenCredential>),
         Access::None => {
             return Err(Error::misconfigured("nothing shows the service that this program may use the account")
                 .with_advice("give an account key, a SAS, or let Entra ID say who it is (auth=entra)"));

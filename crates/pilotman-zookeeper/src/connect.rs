@@ -1,6 +1,5 @@
 //! Opening a session.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use zookeeper_client::{Client, Connector, Error as DriverError};
 
 use crate::options::ZooKeeper;
 use crate::session::Session;
-use crate::{failure, parents, tls};
+use crate::{failure, parents, sasl, tasks, tls};
 
 /// The pause before the members are asked again.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -51,7 +50,7 @@ async fn open_unbounded(zookeeper: &ZooKeeper, environment: &Environment) -> Res
                 false => connector.connect(&cluster).await,
             }
         };
-        match pin!(connecting).await {
+        match tasks::on_this_runtime(connecting).await {
             Ok(client) => return begin(zookeeper, environment, client, opened).await,
             Err(DriverError::AuthFailed) => {
                 return Err(Error::misconfigured("ZooKeeper refuses the authentication")
@@ -78,6 +77,9 @@ fn connector(zookeeper: &ZooKeeper) -> Result<Connector> {
         .with_fail_eagerly();
     for (scheme, secret) in &zookeeper.auth {
         connector = connector.with_auth(scheme, &secret.0);
+    }
+    if let Some((user, password)) = &zookeeper.sasl {
+        connector = connector.with_sasl(sasl::options(user, password)?);
     }
     if let Some(options) = &zookeeper.tls {
         connector = connector.with_tls(tls::options(options)?);

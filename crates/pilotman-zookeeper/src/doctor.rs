@@ -10,6 +10,7 @@ use pilotman_core::clock::Clock;
 use zookeeper_client::{Acl, Client, Error as DriverError, Permission};
 
 use crate::acl::AccessControl;
+use crate::bounds::{self, Bounds};
 use crate::failure;
 use crate::host::Host;
 use crate::link::Link;
@@ -39,6 +40,10 @@ pub(crate) async fn diagnose(link: &Arc<Link>) -> Result<Vec<Finding>> {
         findings.push(
             Finding::warning("secrets", "what authenticates this client goes over the wire unencrypted")
                 .advice("use TLS"),
+        );
+    } else if zookeeper.sasl.is_some() && zookeeper.tls.is_none() {
+        findings.push(
+            Finding::note("secrets", "who listens to DIGEST-MD5 can try to guess the password").advice("use TLS"),
         );
     }
     Ok(findings)
@@ -97,36 +102,44 @@ async fn bounds(zookeeper: &ZooKeeper, session: &Session, findings: &mut Vec<Fin
         .advice("ask for a session time-out within the servers' bounds, or lower minSessionTimeout there"),
         false => Finding::fine("session time-out", format!("the servers agree to {asked:?}")),
     });
-    let mut configuration = None;
-    if zookeeper.tls.is_none() {
-        for host in &zookeeper.hosts {
-            if let Some(answer) = words::ask(session.clock(), host, "conf", PATIENCE).await {
-                configuration = Some(answer);
-                break;
-            }
-        }
-    }
-    let Some(configuration) = configuration else {
+    let told = match zookeeper.tls {
+        Some(_) => Vec::new(),
+        None => bounds::ask(&zookeeper.hosts, session.clock()).await,
+    };
+    if told.iter().all(Option::is_none) {
         findings.push(Finding::note("bounds", "no server tells the bounds of sessions (conf is not among its words)"));
         return;
-    };
-    let millis = |key: &str| words::value(&configuration, key)?.parse().ok().map(Duration::from_millis);
-    if let (Some(least), Some(most)) = (millis("minSessionTimeout"), millis("maxSessionTimeout")) {
-        findings.push(Finding::fine("bounds", format!("sessions last from {least:?} to {most:?}")));
     }
-    if let Some(tick) = millis("tickTime") {
-        findings.push(match tick / 2 > Pulse::gap(asked) {
+    for (host, told) in zookeeper.hosts.iter().zip(told) {
+        findings.extend(of_member(asked, told).into_iter().map(|finding| finding.at(host.to_string())));
+    }
+}
+
+/// What one member says about the time-outs of sessions.
+fn of_member(asked: Duration, told: Option<Bounds>) -> Vec<Finding> {
+    let Some(Bounds { least, most, tick }) = told else {
+        return vec![Finding::note("bounds", "it does not tell the bounds of sessions (conf)")];
+    };
+    let mut findings = vec![match most < asked {
+        true => Finding::problem(
+            "bounds",
+            format!("it keeps a session for {most:?} at most, not for {asked:?}: one that moves there ends earlier"),
+        )
+        .advice("raise maxSessionTimeout there, or ask for a shorter session time-out"),
+        false => Finding::fine("bounds", format!("sessions last from {least:?} to {most:?}")),
+    }];
+    if let Some(tick) = tick {
+        let gap = Pulse::gap(asked);
+        findings.push(match tick / 2 > gap {
             true => Finding::problem(
                 "tick",
-                format!(
-                    "with a tick of {tick:?} the leader may not hear within {:?} that a session is alive",
-                    Pulse::gap(asked)
-                ),
+                format!("with a tick of {tick:?} the leader may not hear within {gap:?} that a session is alive"),
             )
             .advice("ask for a session time-out of two ticks at least"),
             false => Finding::fine("tick", format!("a tick is {tick:?}")),
         });
     }
+    findings
 }
 
 /// What we may do with the directory, by its access control list.

@@ -28,8 +28,8 @@ pub(crate) enum Turn {
 /// Makes a hold of the place.
 pub(crate) async fn grant(place: &Arc<Place>, attempt: &Attempt, turn: Turn) -> Result<Grant> {
     let token = token(place, turn).await?;
-    let lease = attempt.spec.lease.unwrap_or(place.session.timeout);
-    let from = place.session.surely_valid_from(lease).await.ok_or_else(failure::lost_session)?;
+    let lease = attempt.spec.lease.unwrap_or(place.session.asked());
+    let from = place.session.surely_valid_from(lease).await.map_err(|error| error.no_effect(false))?;
     place.hold(lease, from);
     Ok(Grant { token: Some(token), valid_from: Some(from), lease: None, state: Some(Box::new(place.clone())) })
 }

@@ -6,19 +6,24 @@ use std::sync::{Arc, Weak};
 use pilotman_core::clock::Sleep;
 use zookeeper_client::SessionState;
 
+use crate::bounds;
 use crate::link::Link;
 use crate::pulse::Pulse;
 use crate::session::Session;
 
 /// See the [module](self). It ends with the session.
 pub(crate) async fn keep(link: Weak<Link>, session: Arc<Session>) {
-    let cadence = Pulse::cadence(session.timeout);
+    look_at_bounds(&link, &session);
     let mut states = session.client.state_watcher();
     let mut next = session.now();
     loop {
         tokio::select! {
             state = states.changed() => match state {
-                SessionState::SyncConnected => session.beat(),
+                SessionState::SyncConnected => {
+                    session.beat();
+                    // This may be another member, or one that was configured anew.
+                    look_at_bounds(&link, &session);
+                }
                 SessionState::Disconnected | SessionState::ConnectedReadOnly => session.trouble(),
                 state => {
                     tracing::debug!(?state, "the session has ended");
@@ -26,7 +31,7 @@ pub(crate) async fn keep(link: Weak<Link>, session: Arc<Session>) {
                 }
             },
             () = Sleep::until(session.clock().clone(), next) => {
-                next = session.now().after(cadence);
+                next = session.now().after(Pulse::cadence(session.timeout()));
                 session.beat();
                 if !tick(&link, &session) {
                     break;
@@ -42,6 +47,12 @@ pub(crate) async fn keep(link: Weak<Link>, session: Arc<Session>) {
     if let Some(link) = link.upgrade() {
         link.forget(&session);
     }
+}
+
+fn look_at_bounds(link: &Weak<Link>, session: &Arc<Session>) {
+    let Some(zookeeper) = link.upgrade().map(|link| link.zookeeper.clone()) else { return };
+    let session = session.clone();
+    tokio::spawn(async move { bounds::look_after(&zookeeper, &session).await });
 }
 
 /// What is due; `false`: nobody needs the session any longer.

@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 // Where what lives:
-// - `options`, `host`, `acl`, `tls`: which ensemble, and how its locks are used
+// - `options`, `host`, `acl`, `sasl`, `tls`: which ensemble, and how its locks are used
 // - `names`, `path`: how names become paths
 // - `layout`, `sequence`, `contest`: what nodes are called, in which order they stand, whose turn it is; no I/O
-// - `link`, `connect`: the one session of a `Locks`, opened when it is needed
-// - `session`, `pulse`, `keeper`: one session: how long it surely lasts, its heartbeat, the places that it keeps
+// - `link`, `connect`, `tasks`: the one session of a `Locks`, opened when it is needed; where the driver's tasks run
+// - `session`, `pulse`, `keeper`, `bounds`: one session: how long it surely lasts, its heartbeat, the places that it keeps
 // - `place`: one node of ours: made, found again, given back
 // - `waiting`, `grant`: until it is our turn; what is handed out then
 // - `renewal`, `observe`: whether our nodes are still there
@@ -15,6 +15,7 @@
 // - `failure`: errors
 mod acl;
 mod backend;
+mod bounds;
 mod connect;
 mod contest;
 mod doctor;
@@ -34,8 +35,10 @@ mod path;
 mod place;
 mod pulse;
 mod renewal;
+mod sasl;
 mod sequence;
 mod session;
+mod tasks;
 mod tls;
 mod waiting;
 mod words;

@@ -84,9 +84,15 @@ impl Link {
     }
 
     /// A place for an attempt, in the session that is open.
-    pub(crate) async fn enter(self: &Arc<Self>, id: AttemptId, zk_lock: &Arc<ZkLock>) -> Result<Arc<Place>> {
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        id: AttemptId,
+        zk_lock: &Arc<ZkLock>,
+        lease: Option<Duration>,
+    ) -> Result<Arc<Place>> {
         loop {
             let session = self.session().await?;
+            session.allows(lease.unwrap_or(session.asked()))?;
             if let Some(place) = Place::enter(&session, id, zk_lock) {
                 return Ok(place);
             }

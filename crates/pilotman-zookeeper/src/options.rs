@@ -37,6 +37,7 @@ pub struct ZooKeeper {
     pub(crate) names: NameRule,
     pub(crate) assume_path_exists: bool,
     pub(crate) auth: Vec<(String, Secret)>,
+    pub(crate) sasl: Option<(String, Secret)>,
     pub(crate) acl: Vec<AccessControl>,
     pub(crate) tls: Option<Tls>,
 }
@@ -96,6 +97,7 @@ impl ZooKeeper {
             names: NameRule::default(),
             assume_path_exists: false,
             auth: Vec::new(),
+            sasl: None,
             acl: vec![AccessControl::everybody()],
             tls: None,
         })
@@ -172,6 +174,13 @@ impl ZooKeeper {
         self.auth("digest", format!("{user}:{password}"))
     }
 
+    /// Shows that it knows this user's password by SASL with `DIGEST-MD5`, on each connection and before anything else. The servers
+    /// need a JAAS section `Server` with `DigestLoginModule`. The password is not sent, but who listens can try to guess it; use TLS.
+    pub fn sasl_digest_md5(mut self, user: impl Into<String>, password: impl AsRef<str>) -> Self {
+        self.sasl = Some((user.into(), Secret(password.as_ref().as_bytes().into())));
+        self
+    }
+
     /// The access control list of all nodes that are made. Default: [`AccessControl::everybody`].
     ///
     /// # Errors
@@ -243,6 +252,7 @@ impl fmt::Debug for ZooKeeper {
             .field("names", &self.names)
             .field("assume_path_exists", &self.assume_path_exists)
             .field("auth", &schemes)
+            .field("sasl", &self.sasl.is_some())
             .field("acl", &self.acl)
             .field("tls", &self.tls.is_some())
             .finish()
@@ -256,6 +266,7 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let zookeeper = ZooKeeper::host("h").unwrap().digest("me", "hunter2").client_certificate("c", "hunter2");
+        let zookeeper = zookeeper.sasl_digest_md5("me", "hunter2");
         assert!(!format!("{zookeeper:?}").contains("hunter2"));
     }
 

@@ -27,6 +27,16 @@ impl Pulse {
         Self { timeout, known: opened, answered: VecDeque::new() }
     }
 
+    /// After which time of silence the ensemble ends the session.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// It does so earlier than was thought.
+    pub(crate) fn shorten(&mut self, timeout: Duration) {
+        self.timeout = self.timeout.min(timeout);
+    }
+
     /// How often a heartbeat is due.
     pub(crate) fn cadence(timeout: Duration) -> Duration {
         timeout / 10
@@ -103,6 +113,18 @@ mod tests {
         assert_eq!(pulse.surely_until(), at(108), "the leader may have asked before it was there");
         pulse.answered(at(106), at(106));
         assert_eq!(pulse.surely_until(), at(109));
+    }
+
+    #[test]
+    fn a_session_that_is_shortened_is_counted_on_for_less() {
+        let mut pulse = Pulse::new(TIMEOUT, at(100));
+        pulse.shorten(Duration::from_secs(20));
+        assert_eq!(pulse.surely_until(), at(108), "never for more");
+        pulse.shorten(Duration::from_secs(4));
+        assert_eq!((pulse.surely_until(), pulse.timeout()), (at(104), Duration::from_secs(4)));
+        pulse.answered(at(101), at(101));
+        pulse.answered(at(102), at(102));
+        assert_eq!(pulse.surely_until(), at(105));
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use pilotman_core::backend::{AttemptId, Holding, Renewal};
+use pilotman_core::clock::Sleep;
 use pilotman_core::{Error, LossReason, Result};
 use zookeeper_client::MultiReadResult;
 
 use crate::failure;
 use crate::place::Place;
+use crate::pulse::Pulse;
 
 /// So many nodes are read by one request.
 const BATCH: usize = 128;
@@ -17,6 +19,12 @@ const BATCH: usize = 128;
 /// One result for each.
 pub(crate) async fn renew(holds: &[Arc<Holding>]) -> Vec<Result<Renewal>> {
     let places: Vec<Option<Arc<Place>>> = holds.iter().map(|hold| hold.state::<Arc<Place>>().cloned()).collect();
+    // A lease that its session can't keep any longer is due again as soon as it was renewed.
+    let is_short = |place: &&Arc<Place>| place.held_lease().is_some_and(|lease| place.session.timeout() < lease);
+    if let Some(place) = places.iter().flatten().find(is_short) {
+        let pause = Pulse::cadence(place.session.timeout());
+        Sleep::new(place.session.clock().clone(), pause).await;
+    }
     // A node that is watched tells by itself that it went, but a server that is silent tells nothing: one is read at least.
     let mut unsure: Vec<&Arc<Place>> = places.iter().flatten().filter(|place| place.loss().is_none()).collect();
     let watched = unsure.iter().filter(|place| place.is_watched()).count();

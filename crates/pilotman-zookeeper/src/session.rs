@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pilotman_core::LossReason;
 use pilotman_core::backend::{AttemptId, Environment};
 use pilotman_core::clock::{Clock, Sleep, Time};
+use pilotman_core::{Error, LossReason, Result};
 use tokio::sync::Notify;
 use zookeeper_client::{Client, Error as DriverError, MultiWriteError};
 
+use crate::failure;
+use crate::host::Host;
 use crate::place::Place;
 use crate::pulse::Pulse;
 
@@ -21,8 +23,10 @@ const RETRY: Duration = Duration::from_millis(20);
 /// See the [module](self).
 pub(crate) struct Session {
     pub(crate) client: Client,
-    /// After which time of silence the ensemble ends it.
-    pub(crate) timeout: Duration,
+    /// After which time of silence the ensemble is to end it.
+    asked: Duration,
+    /// The member that ends it earlier.
+    shortest: Mutex<Option<Host>>,
     environment: Environment,
     pulse: Mutex<Pulse>,
     places: Mutex<Places>,
@@ -57,7 +61,8 @@ impl Session {
         let places = Places { by_id: HashMap::new(), retired: false, empty_since: opened };
         Arc::new(Self {
             client,
-            timeout,
+            asked: timeout,
+            shortest: Mutex::default(),
             environment,
             pulse: Mutex::new(Pulse::new(timeout, opened)),
             places: Mutex::new(places),
@@ -67,6 +72,41 @@ impl Session {
             pulsed: Notify::new(),
             closing: Notify::new(),
         })
+    }
+
+    /// The time-out that was asked for.
+    pub(crate) fn asked(&self) -> Duration {
+        self.asked
+    }
+
+    /// After which time of silence the ensemble ends it, as far as is known.
+    pub(crate) fn timeout(&self) -> Duration {
+        lock(&self.pulse).timeout()
+    }
+
+    /// This member keeps sessions for so long at most. Whether that is news.
+    pub(crate) fn shorten(&self, member: &Host, most: Duration) -> bool {
+        let is_news = most < self.timeout();
+        if is_news {
+            lock(&self.pulse).shorten(most);
+            *lock(&self.shortest) = Some(member.clone());
+            self.pulsed.notify_waiters();
+        }
+        is_news
+    }
+
+    /// Whether it lasts as long as this lease of a new hold.
+    pub(crate) fn allows(&self, lease: Duration) -> Result<()> {
+        let timeout = self.timeout();
+        let shortest = lock(&self.shortest).clone();
+        match shortest {
+            Some(member) if timeout < lease => Err(Error::misconfigured(format!(
+                "the member {member} keeps a session for {timeout:?} at most, and a session may move there: a lease of {lease:?} \
+                 can't be had"
+            ))
+            .with_advice("raise maxSessionTimeout at that member, or ask for a shorter session time-out")),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -97,21 +137,22 @@ impl Session {
     }
 
     /// As [`Self::valid_from`], once at least half of the lease is left: after a time without answers the session may be
-    /// alive, and that not be sure. `None`: it has ended.
-    pub(crate) async fn surely_valid_from(&self, lease: Duration) -> Option<Time> {
+    /// alive, and that not be sure.
+    pub(crate) async fn surely_valid_from(&self, lease: Duration) -> Result<Time> {
         loop {
             let pulsed = self.pulsed.notified();
             if self.has_ended() {
-                return None;
+                return Err(failure::lost_session());
             }
+            self.allows(lease)?;
             let from = self.valid_from(lease);
             if from.after(lease).since(self.now()) >= lease / 2 {
-                return Some(from);
+                return Ok(from);
             }
             // The time is for a state of the driver that nobody tells.
             tokio::select! {
                 () = pulsed => {}
-                () = Sleep::new(self.clock().clone(), Pulse::cadence(self.timeout)) => {}
+                () = Sleep::new(self.clock().clone(), Pulse::cadence(self.timeout())) => {}
             }
         }
     }
@@ -199,7 +240,7 @@ impl Session {
         let sent = self.now();
         let begun = self.beating.compare_exchange(0, sent.as_nanos().max(1), Ordering::AcqRel, Ordering::Acquire);
         if let Err(earlier) = begun {
-            if sent.since(Time::from_nanos(earlier)) >= Pulse::cadence(self.timeout) {
+            if sent.since(Time::from_nanos(earlier)) >= Pulse::cadence(self.timeout()) {
                 self.trouble();
             }
             return;
@@ -219,7 +260,7 @@ impl Session {
     }
 
     /// A write that changes nothing: only a leader that has a quorum answers it.
-    pub(crate) async fn ask_leader(&self) -> Result<(), DriverError> {
+    pub(crate) async fn ask_leader(&self) -> std::result::Result<(), DriverError> {
         let mut writer = self.client.new_multi_writer();
         writer.add_check_version("/", -1)?;
         match writer.commit().await {
@@ -251,7 +292,7 @@ impl Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("timeout", &self.timeout)
+            .field("timeout", &self.timeout())
             .field("ended", &self.has_ended())
             .field("troubled", &self.is_troubled())
             .finish_non_exhaustive()

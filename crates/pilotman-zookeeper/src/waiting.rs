@@ -21,7 +21,7 @@ fn lock_of(attempt: &Attempt) -> &Arc<ZkLock> {
 
 /// One attempt.
 pub(crate) async fn try_once(link: &Arc<Link>, attempt: &Attempt) -> Result<Outcome> {
-    let place = link.enter(attempt.id, lock_of(attempt)).await?;
+    let place = link.enter(attempt.id, lock_of(attempt), attempt.spec.lease).await?;
     let made = place.make().await.map_err(final_error)?;
     let mut own = Own::new(&place, made);
     match own.look().await.map_err(final_error)? {
@@ -44,7 +44,7 @@ fn final_error(error: Error) -> Error {
 /// Waits for our turn. If the session ends, the wait goes on in another one, at the end of the queue.
 pub(crate) async fn wait(link: &Arc<Link>, attempt: &Attempt) -> Result<Grant> {
     loop {
-        let place = link.enter(attempt.id, lock_of(attempt)).await?;
+        let place = link.enter(attempt.id, lock_of(attempt), attempt.spec.lease).await?;
         match wait_at(&place, attempt).await {
             Err(error) if failure::is_session_end(&error) => {
                 place.session.leave(place.id);

@@ -1,18 +1,19 @@
 //! By which right, and what the doctor finds.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pilotman_azure::AzureBlob;
 use pilotman_azure::azure_core::Result;
 use pilotman_azure::azure_core::base64::encode_url_safe;
 use pilotman_azure::azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use pilotman_azure::azure_core::time::OffsetDateTime;
 use pilotman_azure::azure_storage_blob::BlobServiceClient;
 use pilotman_azure::azure_storage_blob::models::{BlobServiceProperties, RetentionPolicy};
-use pilotman_core::ErrorKind;
+use pilotman_azure::{AzureBackend, AzureBlob};
 use pilotman_core::backend::{Finding, Severity};
+use pilotman_core::{ErrorKind, HoldState, Release};
 use pilotman_testkit::servers::azurite::{ACCOUNT, Azurite, KEY, Mode};
 
 use crate::common::{azurite, keyed, locks_of, new_container, options, signed, unique};
@@ -78,6 +79,42 @@ async fn tokens_over_tls() {
     let error = locks_of(azure().connect_timeout(Duration::from_secs(5))).mutex("a").acquire().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
     assert!(error.to_string().contains("certificate") && error.to_string().contains("ca-file"), "{error}");
+}
+
+/// Gives one good token, of less than five minutes, and hangs whenever it is asked again.
+#[derive(Debug, Default)]
+struct Once(AtomicUsize);
+
+#[async_trait::async_trait]
+impl TokenCredential for Once {
+    async fn get_token(&self, scopes: &[&str], options: Option<TokenRequestOptions<'_>>) -> Result<AccessToken> {
+        if self.0.fetch_add(1, Ordering::SeqCst) > 0 {
+            std::future::pending::<()>().await;
+        }
+        let mut token = Unsigned.get_token(scopes, options).await?;
+        token.expires_on = OffsetDateTime::now_utc() + Duration::from_secs(240);
+        Ok(token)
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_slow_to_be_renewed_costs_no_hold() {
+    let server = Azurite::start(Mode::Tokens).unwrap();
+    let ca = std::fs::read(server.certificates().unwrap().ca).unwrap();
+    let credential = Arc::new(Once::default());
+    let azure = AzureBlob::endpoint(&server.endpoint(), "locks").unwrap().credential(credential.clone()).ca(&ca);
+    let locks = locks_of(azure.create_container(true).lease(AzureBackend::SHORTEST_LEASE).unwrap());
+    let guard = locks.mutex("a").acquire().await.unwrap();
+    let start = Instant::now();
+    // Longer than the lease, all the time with a token that should be renewed and is not.
+    while start.elapsed() < AzureBackend::SHORTEST_LEASE + Duration::from_secs(3) {
+        assert_ne!(guard.state(), HoldState::Lost, "after {:?}", start.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(credential.0.load(Ordering::SeqCst) > 1, "it was asked again");
+    assert!(guard.renewals() >= 2, "{}", guard.renewals());
+    locks.mutex("b").acquire().await.unwrap().release().await.unwrap();
+    assert_eq!(guard.release().await.unwrap(), Release::Released);
 }
 
 #[tokio::test]

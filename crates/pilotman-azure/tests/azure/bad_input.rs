@@ -37,7 +37,7 @@ async fn a_sas_without_the_rights() {
         assert_eq!(error.kind(), ErrorKind::Misconfigured, "{rights}: {error}");
         assert!(error.to_string().contains("right"), "{error}");
     }
-    // Without the right to delete locks work, and blobs stay.
+    // Without the right to delete locks work, and blobs stay. That is found out once, not with each release.
     let locks = locks_of(signed(&endpoint, &name, "rw"));
     for _ in 0..2 {
         locks.mutex("a").acquire().await.unwrap().release().await.unwrap();

@@ -176,3 +176,27 @@ async fn a_sas_that_ends_while_held() {
     let other = locks_of(keyed(&endpoint, &name));
     soon("it ends with its lease", other.mutex("a").acquire()).await.unwrap().release().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_release_that_is_refused_for_a_while_is_made_up_for() {
+    let (_server, endpoint) = azurite();
+    let (container, name) = new_container(&endpoint, "refused").await;
+    let front = Front::before(port_of(&endpoint)).await;
+    for (status, code) in [("403 Forbidden", "AuthorizationFailure"), ("401 Unauthorized", "InvalidAuthenticationInfo")]
+    {
+        let locks = locks_of(keyed(&by_port(&endpoint, front.port), &name).lease(AzureBackend::LONGEST_LEASE).unwrap());
+        let guard = locks.mutex("a").acquire().await.unwrap();
+        front.say(refusal(status, code));
+        let error = guard.release().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
+        assert!(error.is_retryable() && error.to_string().contains(code), "{error}");
+        let answered = front.answered();
+        becomes("it is tried again", async || front.answered() > answered + 2).await;
+        front.pass();
+        // Long before the lease would have ended, and as if nothing had been: the blob goes as well.
+        let start = Instant::now();
+        becomes("it is given back", async || !container.blob_client("a").exists().await.unwrap()).await;
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+        soon("a close ends", locks.close()).await;
+    }
+}

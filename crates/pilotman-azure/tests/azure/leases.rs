@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pilotman_azure::AzureBlob;
 use pilotman_azure::azure_core::http::policies::{Policy, PolicyResult};
-use pilotman_azure::azure_core::http::{ClientOptions, Context, Request, RequestContent};
+use pilotman_azure::azure_core::http::{ClientOptions, Context, Method, Request, RequestContent, Url};
 use pilotman_azure::azure_storage_blob::models::{BlobClientBreakLeaseOptions, LeaseState};
 use pilotman_azure::azure_storage_blob::{BlobContainerClient, BlobContainerClientOptions};
-use pilotman_core::{HoldState, LossReason, Primitive, Release};
+use pilotman_azure::{AzureBackend, AzureBlob};
+use pilotman_core::clock::ManualClock;
+use pilotman_core::{HoldState, Locks, LossReason, Primitive, Release};
 
 use crate::common::{azurite, becomes, keyed, lease_state, locks_of, new_container, soon};
+use crate::shared::account_sas;
 
 #[tokio::test]
 async fn a_lease_without_an_end() {
@@ -109,24 +111,58 @@ async fn waiters_that_give_up_leave_nothing() {
     assert!(!container.blob_client("a").exists().await.unwrap());
 }
 
-/// Counts requests.
+/// Counts requests, all or those that remove blobs.
 #[derive(Debug, Clone, Default)]
-struct Counter(Arc<AtomicUsize>);
+struct Counter {
+    all: Arc<AtomicUsize>,
+    removals: Arc<AtomicUsize>,
+}
 
 // As the trait has it.
 #[allow(elided_lifetimes_in_paths)]
 #[async_trait::async_trait]
 impl Policy for Counter {
     async fn send(&self, ctx: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.all.fetch_add(1, Ordering::SeqCst);
+        if request.method() == Method::Delete {
+            self.removals.fetch_add(1, Ordering::SeqCst);
+        }
         next[0].send(ctx, request, &next[1..]).await
     }
 }
 
 impl Counter {
     fn taken(&self) -> usize {
-        self.0.swap(0, Ordering::SeqCst)
+        self.all.swap(0, Ordering::SeqCst)
     }
+
+    /// A client of this container whose requests it counts.
+    fn client(&self, mut url: Url, sas: Option<&str>) -> AzureBlob {
+        let client_options =
+            ClientOptions { per_try_policies: vec![Arc::new(self.clone())], ..ClientOptions::default() };
+        let options = BlobContainerClientOptions { client_options, ..BlobContainerClientOptions::default() };
+        if sas.is_some() {
+            url.set_query(sas);
+        }
+        AzureBlob::container_client(BlobContainerClient::new(url, None, Some(options)).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn the_right_to_remove_blobs_is_tried_again_after_a_while() {
+    let (_server, endpoint) = azurite();
+    let (container, _) = new_container(&endpoint, "barred").await;
+    let (counter, clock) = (Counter::default(), ManualClock::new());
+    let sas = account_sas("rw", Duration::from_secs(3600));
+    let azure = counter.client(container.url().clone(), Some(&sas));
+    let locks = Locks::builder(AzureBackend::new(azure).unwrap()).clock(clock.clone()).build();
+    for (pause, removals) in [(0, 1), (0, 1), (299, 1), (2, 2), (0, 2)] {
+        clock.advance(Duration::from_secs(pause));
+        let guard = soon("it is free", locks.mutex("a").acquire()).await.unwrap();
+        assert_eq!(guard.release().await.unwrap(), Release::Released);
+        assert_eq!(counter.removals.load(Ordering::SeqCst), removals, "after {pause} s more");
+    }
+    assert_eq!(lease_state(&container.blob_client("a")).await, Some(LeaseState::Available));
 }
 
 #[tokio::test]
@@ -134,13 +170,7 @@ async fn requests_are_as_many_as_the_page_says() {
     let (_server, endpoint) = azurite();
     let (container, name) = new_container(&endpoint, "requests").await;
     let counter = Counter::default();
-    let client = || {
-        let client_options =
-            ClientOptions { per_try_policies: vec![Arc::new(counter.clone())], ..ClientOptions::default() };
-        let options = BlobContainerClientOptions { client_options, ..BlobContainerClientOptions::default() };
-        let url = crate::common::sdk(&endpoint, &name).url().clone();
-        AzureBlob::container_client(BlobContainerClient::new(url, None, Some(options)).unwrap())
-    };
+    let client = || counter.client(crate::common::sdk(&endpoint, &name).url().clone(), None);
     let (locks, kept) = (locks_of(client()), locks_of(client().keep_blobs(true)));
     container.blob_client("there").upload(RequestContent::from(b"x".to_vec()), None).await.unwrap();
     kept.mutex("kept").acquire().await.unwrap().release().await.unwrap();

@@ -58,21 +58,20 @@ async fn a_holder_may_write_metadata_between_tokens() {
     let mutex = locks.mutex("a").fenced().unwrap();
     let guard = mutex.acquire().await.unwrap();
     let (first, id) = (guard.token(), guard.lease_id());
-    let waiter = tokio::spawn({
-        let mutex = mutex.clone();
-        async move { mutex.acquire().await }
-    });
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    // In the queue of this process before the hold is released.
+    let mut waiter = Box::pin(mutex.acquire());
+    assert!(futures_util::poll!(waiter.as_mut()).is_pending());
     let mut metadata = blob.get_properties(None).await.unwrap().metadata().unwrap();
     metadata.insert("mine".to_owned(), "1".to_owned());
-    let options = BlobClientSetMetadataOptions { lease_id: id, ..Default::default() };
+    let options = BlobClientSetMetadataOptions { lease_id: id.clone(), ..Default::default() };
     blob.set_metadata(&metadata, Some(options)).await.unwrap();
-    // Handed on within this process, under the same lease.
     guard.release().await.unwrap();
-    let next = crate::common::soon("it is handed on", waiter).await.unwrap().unwrap();
-    assert!(next.token() > first);
+    let next = crate::common::soon("it is handed on", waiter).await.unwrap();
+    assert!(id.is_some() && next.lease_id() == id, "handed on within this process, under the same lease");
+    assert_eq!(next.token(), first + 1);
     let found = blob.get_properties(None).await.unwrap().metadata().unwrap();
     assert_eq!(found.get("mine").map(String::as_str), Some("1"), "what the holder wrote stays");
+    assert_eq!(found.get("pilotman_token").cloned(), Some(next.token().to_string()));
     next.release().await.unwrap();
 }
 

@@ -4,10 +4,11 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use pilotman_core::{ErrorKind, Locks, Name};
-use pilotman_testkit::servers::zookeeper::{Security, ZooKeeper as Server};
-use pilotman_zookeeper::ZooKeeper;
+use pilotman_testkit::servers::zookeeper::ZooKeeper as Server;
+use pilotman_testkit::servers::zookeeper::{SASL_PASSWORD, SASL_USER, Security};
+use pilotman_zookeeper::{AccessControl, ZooKeeper};
 
-use crate::common::{children, client, locks_of, make, ms, options, shared, unique};
+use crate::common::{children, client, eventually, locks_of, make, ms, options, shared, unique};
 
 async fn refusal(locks: &Locks) -> pilotman_core::Error {
     let start = Instant::now();
@@ -113,4 +114,69 @@ async fn tls_is_used_where_it_is_asked_for() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     locks.close().await;
     plain.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sasl_is_used_where_it_is_asked_for() {
+    let server = Server::start_with(Security::Sasl, &[]).unwrap();
+    let as_user = |password: &str| options(server.port()).sasl_digest_md5(SASL_USER, password);
+    let own = AccessControl::parse(&format!("sasl:{SASL_USER}:cdrwa")).unwrap();
+    let locks = locks_of(as_user(SASL_PASSWORD).acl([own]).unwrap());
+    let guard = locks.mutex("m").acquire().await.unwrap();
+    // Each connection shows it anew.
+    let other = locks_of(as_user(SASL_PASSWORD));
+    assert!(other.mutex("m").try_acquire().await.unwrap().is_none());
+    guard.release().await.unwrap();
+    let findings = locks.diagnose().await.unwrap();
+    assert!(findings.iter().any(|finding| finding.about == "secrets" && finding.what.contains("DIGEST-MD5")));
+    // A wrong password, and none.
+    for zookeeper in [as_user("hunter2"), options(server.port())] {
+        let error = refusal(&locks_of(zookeeper.connect_timeout(ms(5000)))).await;
+        assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
+        assert!(error.to_string().contains("authentication") && !error.to_string().contains("hunter2"), "{error}");
+    }
+    locks.close().await;
+    other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_allows_shorter_sessions_than_the_others() {
+    let (_server, port) = shared();
+    let short = Server::start(&["maxSessionTimeout=2000"]).unwrap();
+    let both = || {
+        let zookeeper = ZooKeeper::hosts([format!("127.0.0.1:{port}"), short.address()]).unwrap();
+        zookeeper.session_timeout(ms(3000)).connect_timeout(ms(20_000))
+    };
+    // With a session at the other one, which agrees to what was asked for.
+    let mut sessions = (0..50).map(|_| locks_of(both()));
+    let locks = loop {
+        let locks = sessions.next().expect("one of them is at the other server");
+        match locks.check().await {
+            Ok(()) => break locks,
+            Err(error) => assert!(error.to_string().contains("2s at most"), "{error}"),
+        }
+    };
+    let name = unique("short");
+    eventually("it is found out", || async {
+        match locks.mutex(&name).acquire().await {
+            Ok(guard) => {
+                guard.release().await.unwrap();
+                false
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
+                let text = error.to_string();
+                assert!(text.contains(&short.address()) && text.contains("maxSessionTimeout"), "{text}");
+                true
+            }
+        }
+    })
+    .await;
+    // What the shorter session can keep is to be had.
+    locks.mutex(&name).lease(ms(1500)).acquire().await.unwrap().release().await.unwrap();
+    let findings = locks.diagnose().await.unwrap();
+    let at_short = |finding: &&pilotman_core::backend::Finding| finding.to_string().contains(&short.address());
+    let bounds = findings.iter().filter(at_short).find(|finding| finding.about == "bounds").expect("it is asked");
+    assert_eq!(bounds.severity, pilotman_core::backend::Severity::Problem, "{bounds}");
+    locks.close().await;
 }

@@ -13,3 +13,4 @@ mod history;
 mod lost_replies;
 mod others;
 mod stopped;
+mod sweep;

@@ -31,8 +31,18 @@ fn read(address: &mut Address) -> Result<ZooKeeper> {
     let (user, password) = (address.username()?, address.password()?);
     let is_encrypted = address.url.scheme() == "zookeeper+tls";
     let query = &mut address.query;
+    let is_sasl = match query.take("auth").as_deref() {
+        None | Some("digest") => false,
+        Some("sasl-digest-md5") => true,
+        Some(_) => return Err(Error::misconfigured("the option 'auth' must be digest or sasl-digest-md5")),
+    };
     match (user, secret::take(query, &PASSWORD, password)?) {
+        (Some(user), Some(password)) if is_sasl => zookeeper = zookeeper.sasl_digest_md5(user, password),
         (Some(user), Some(password)) => zookeeper = zookeeper.digest(&user, &password),
+        (None, None) if is_sasl => {
+            return Err(Error::misconfigured("SASL needs a user and a password")
+                .with_advice("write them as in zookeeper://user:password@zk1,zk2?auth=sasl-digest-md5"));
+        }
         (None, None) => {}
         _ => {
             return Err(Error::misconfigured("user and password belong together; one of them is missing")
@@ -118,6 +128,8 @@ mod tests {
             ZooKeeper::hosts(["a:1", "b", "[::1]:3"]).unwrap().chroot("/x/y").unwrap(),
         );
         same("zookeeper://me:p%40ss@h", host("h").digest("me", "x"));
+        same("zookeeper://me:p%40ss@h?auth=digest", host("h").digest("me", "x"));
+        same("zookeeper://me:p%40ss@h?auth=sasl-digest-md5", host("h").sasl_digest_md5("me", "x"));
         same("zookeeper+tls://h", host("h").tls());
         same(
             "zookeeper://h?session-timeout=20s&connect-timeout=1s&directory=/l&layout=curator&acl=auth::cdrwa&idle-timeout=5m",
@@ -140,6 +152,8 @@ mod tests {
             ("zookeeper://h//a", "chroot"),
             ("zookeeper://me@h", "belong together"),
             ("zookeeper://h?layout=x", "dotnet or curator"),
+            ("zookeeper://me:hunter2@h?auth=kerberos", "digest or sasl-digest-md5"),
+            ("zookeeper://h?auth=sasl-digest-md5", "a user and a password"),
             ("zookeeper://h?acl=hunter2", "scheme:id:permissions"),
             ("zookeeper://h?directory=x", "/app/locks"),
             ("zookeeper://h?tls-ca=/nowhere/x", "tls-ca"),

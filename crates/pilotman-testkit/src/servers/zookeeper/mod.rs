@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use ensemble::Ensemble;
-pub use server::{Security, ZooKeeper};
+pub use server::{SASL_PASSWORD, SASL_USER, Security, ZooKeeper};
 pub use words::{Mode, ask};
 
 use super::{ServerKind, Started};

@@ -28,11 +28,20 @@ admin.enableServer=false
 forceSync=no
 ";
 
+/// The user of [`Security::Sasl`].
+pub const SASL_USER: &str = "locker";
+/// The password of [`SASL_USER`].
+pub const SASL_PASSWORD: &str = "pg-locker-pw";
+/// Where a server reads who may come by SASL.
+const JAAS: &str = "jaas.conf";
+
 /// How clients are let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Security {
     /// Anybody, unencrypted.
     Open,
+    /// Who shows by SASL, with `DIGEST-MD5`, that he is [`SASL_USER`], unencrypted.
+    Sasl,
     /// By TLS on a second port, with a certificate of an authority of its own; no certificate is asked of the client.
     Tls,
 }
@@ -84,8 +93,10 @@ impl ZooKeeper {
     pub(super) fn launch(java: PathBuf, lines: &[&str], security: Security, directory: &Path) -> io::Result<Self> {
         user::make_directory(directory)?;
         let mut lines: Vec<String> = lines.iter().map(|&line| line.to_owned()).collect();
-        if security == Security::Tls {
-            lines.extend(tls_lines(directory)?);
+        match security {
+            Security::Open => {}
+            Security::Sasl => lines.extend(sasl_lines(directory)?),
+            Security::Tls => lines.extend(tls_lines(directory)?),
         }
         let (started, _) = port::on_free(|port| {
             let secure_port = if security == Security::Tls { Some(net::free_ports(1)?[0]) } else { None };
@@ -231,6 +242,10 @@ impl Setup {
             "-cp",
         ]);
         command.arg(super::class_path());
+        let jaas = self.directory.join(JAAS);
+        if jaas.exists() {
+            command.arg(format!("-Djava.security.auth.login.config={}", jaas.display()));
+        }
         command.args([
             "-Djava.net.preferIPv4Stack=true",
             "-Dzookeeper.jmx.log4j.disable=true",
@@ -246,6 +261,15 @@ impl Setup {
         let ours = format!("dataDir={}", self.directory.join("data").display());
         words::ask(self.port, "conf").is_ok_and(|answer| answer.contains(&ours))
     }
+}
+
+/// Lets in who comes by SASL, and nobody else.
+fn sasl_lines(directory: &Path) -> io::Result<Vec<String>> {
+    let module = "org.apache.zookeeper.server.auth.DigestLoginModule";
+    let text = format!("Server {{\n  {module} required user_{SASL_USER}=\"{SASL_PASSWORD}\";\n}};\n");
+    user::write_secret(&directory.join(JAAS), &text)?;
+    let provider = "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider";
+    Ok([provider, "sessionRequireClientSASLAuth=true"].map(str::to_owned).into())
 }
 
 /// Makes certificates, and says where they are.
