@@ -1,0 +1,141 @@
+//! The socket beneath the driver, with what is seen on it: whether a reply has begun, and whether the server is gone.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pilotman_core::backend::BoxFuture;
+use pilotman_core::clock::{Clock, Sleep};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// The request is not out, as far as is known.
+const ASKING: u8 = 0;
+/// It is out, and nothing has come.
+const QUIET: u8 = 1;
+/// Some of the reply has come.
+const ANSWERED: u8 = 2;
+
+/// While there is something to read that the driver has not read, it is looked again after this time.
+const UNREAD: Duration = Duration::from_millis(50);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: Arc<TcpStream>,
+    traffic: Arc<Traffic>,
+}
+
+/// Where a request is.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    state: AtomicU8,
+    changed: Notify,
+}
+
+impl Traffic {
+    /// A request is about to be made.
+    pub(crate) fn begin(&self) {
+        self.state.store(ASKING, Ordering::Release);
+    }
+
+    /// Completes while the request is out and nothing of its reply has come: only then can it be stopped, and the next bytes
+    /// are the beginning of a reply.
+    pub(crate) async fn quiet(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.state.load(Ordering::Acquire) == QUIET {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn waits(&self) {
+        // Who has read something stays answered until the next request.
+        if self.state.compare_exchange(ASKING, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.changed.notify_one();
+        }
+    }
+
+    fn reads(&self) {
+        self.state.store(ANSWERED, Ordering::Release);
+    }
+}
+
+impl Socket {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self { stream: Arc::new(stream), traffic: Arc::default() }
+    }
+
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
+    }
+
+    pub(crate) fn stream(&self) -> Arc<TcpStream> {
+        self.stream.clone()
+    }
+}
+
+/// Completes when the other side has ended the connection, or it has failed.
+pub(crate) fn closed(stream: Arc<TcpStream>, clock: Arc<dyn Clock>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let mut byte = [0];
+        loop {
+            match stream.peek(&mut byte).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+            // There is something to read; whether there is an end behind it, only some systems tell.
+            match stream.ready(Interest::READABLE).await {
+                Ok(ready) if !ready.is_read_closed() => Sleep::new(clock.clone(), UNREAD).await,
+                _ => return,
+            }
+        }
+    })
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Poll::Ready(ready) = self.stream.poll_read_ready(cx) else {
+                self.traffic.waits();
+                return Poll::Pending;
+            };
+            ready?;
+            match self.stream.try_read(buf.initialize_unfilled()) {
+                Ok(read) => {
+                    buf.advance(read);
+                    self.traffic.reads();
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
+    }
+}
