@@ -89,7 +89,8 @@ pub(crate) fn read(text: &str) -> Result<MsSql> {
             Key::ConnectTimeout => {
                 let seconds: u32 = value.trim().parse().map_err(|_| odd("Connect Timeout", "a number of seconds"))?;
                 // Zero is without a limit, there.
-                let limit = if seconds == 0 { Duration::from_secs(86_400) } else { Duration::from_secs(seconds.into()) };
+                let limit =
+                    if seconds == 0 { Duration::from_secs(86_400) } else { Duration::from_secs(seconds.into()) };
                 mssql = mssql.connect_timeout(limit);
             }
             Key::Trust => trusts = is_yes("TrustServerCertificate", &value)?,
@@ -102,8 +103,10 @@ pub(crate) fn read(text: &str) -> Result<MsSql> {
                 }
             }
             Key::Off(what) if is_yes("such a keyword", &value)? => {
-                return Err(Error::misconfigured(format!("this connection string asks for {what}, which is not to be had"))
-                    .with_advice("leave it out; log in by User ID and Password, or by a token"));
+                return Err(Error::misconfigured(format!(
+                    "this connection string asks for {what}, which is not to be had"
+                ))
+                .with_advice("leave it out; log in by User ID and Password, or by a token"));
             }
             _ => {}
         }
@@ -127,7 +130,8 @@ fn is_yes(key: &str, value: &str) -> Result<bool> {
 }
 
 fn known(word: &str) -> Result<Key> {
-    let plain: String = word.chars().filter(|c| !c.is_whitespace() && *c != '_').collect::<String>().to_ascii_lowercase();
+    let plain: String =
+        word.chars().filter(|c| !c.is_whitespace() && *c != '_').collect::<String>().to_ascii_lowercase();
     if let Some((_, key)) = KNOWN.iter().find(|(known, _)| *known == plain) {
         return Ok(*key);
     }

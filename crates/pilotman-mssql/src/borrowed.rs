@@ -29,7 +29,8 @@ impl Wait {
             Self::No => Ok(0),
             Self::Forever => Ok(-1),
             Self::For(limit) => i32::try_from(limit.as_millis()).map_err(|_| {
-                Error::misconfigured(format!("{limit:?} is longer than SQL Server can wait")).with_advice("wait for ever")
+                Error::misconfigured(format!("{limit:?} is longer than SQL Server can wait"))
+                    .with_advice("wait for ever")
             }),
         }
     }
@@ -135,17 +136,26 @@ where
     let millis = wait.millis()?;
     let units = resource.encode_utf16().count();
     if !(1..=255).contains(&units) {
-        return Err(Error::invalid_name(format!("a resource of SQL Server has 1 to 255 characters (UTF-16), not {units}"))
-            .with_advice("map the name with resource_name"));
+        return Err(Error::invalid_name(format!(
+            "a resource of SQL Server has 1 to 255 characters (UTF-16), not {units}"
+        ))
+        .with_advice("map the name with resource_name"));
     }
     let rows = wire::rows(client, OF_TRANSACTION, &[resource.into()]).await.map_err(Failure::from);
     let rows = rows.map_err(failure::of_statement)?;
     let row: &[Value] = rows.first().map_or(&[], Row::as_slice);
     if owner == Owner::Transaction {
-        let ended = |what: &str, advice: &'static str| Err(Error::misconfigured(what.to_owned()).with_advice(advice).no_effect(true));
+        let ended = |what: &str, advice: &'static str| {
+            Err(Error::misconfigured(what.to_owned()).with_advice(advice).no_effect(true))
+        };
         match row.first().and_then(Value::number) {
             Some(1) => {}
-            Some(-1) => return ended("the transaction can't be committed any more, and nothing is locked in it", "roll it back"),
+            Some(-1) => {
+                return ended(
+                    "the transaction can't be committed any more, and nothing is locked in it",
+                    "roll it back",
+                );
+            }
             _ => {
                 return ended(
                     "this connection is in no transaction: none was begun, or it has ended",
@@ -159,8 +169,10 @@ where
     if has_it {
         return match millis {
             0 => Ok(false),
-            _ => Err(Error::new(ErrorKind::Deadlock, "this connection has the lock already, and would wait for itself")
-                .retryable(false)),
+            _ => {
+                Err(Error::new(ErrorKind::Deadlock, "this connection has the lock already, and would wait for itself")
+                    .retryable(false))
+            }
         };
     }
     let arguments = [

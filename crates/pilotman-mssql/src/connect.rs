@@ -150,7 +150,9 @@ impl Connector {
             (Some((name, port)), _) => (name.as_str(), *port),
             (None, Some(port)) => (host.name.as_str(), port),
             (None, None) => {
-                return TcpStream::connect_named(config).await.map_err(|error| std::io::Error::other(error.to_string()));
+                return TcpStream::connect_named(config)
+                    .await
+                    .map_err(|error| std::io::Error::other(error.to_string()));
             }
         };
         let attempts: Vec<_> = lookup_host((name, port)).await?.map(|at| Box::pin(TcpStream::connect(at))).collect();
@@ -189,9 +191,10 @@ impl Connector {
         let mut client = self.log_in().await?;
         let host = self.mssql.host.to_string();
         let rows = client.rows(IDENTITY, &[]).await.map_err(|failure| failure::of_connecting(&host, failure))?;
-        let (identity, updates) = rows.first().and_then(identity).ok_or_else(|| {
-            Error::unavailable(format!("{host} does not say what its session is")).no_effect(true)
-        })?;
+        let (identity, updates) = rows
+            .first()
+            .and_then(identity)
+            .ok_or_else(|| Error::unavailable(format!("{host} does not say what its session is")).no_effect(true))?;
         if updates == "READ_ONLY" {
             return Err(failure::is_read_only(&host, &identity.database));
         }

@@ -73,7 +73,9 @@ fn failover(has_replicas: bool) -> Finding {
             "failover",
             "locks are not replicated: a failover ends all of them, and is told as the loss of each",
         ),
-        false => Finding::note("failover", "locks end with this server; one that takes its place knows nothing of them"),
+        false => {
+            Finding::note("failover", "locks end with this server; one that takes its place knows nothing of them")
+        }
     }
 }
 
@@ -81,10 +83,13 @@ async fn tokens(session: &mut MsSqlSession, may_make: bool) -> Finding {
     let sequence = session.mssql().quoted_sequence();
     match (tokens::settings(session, &sequence).await, may_make) {
         (Ok(Some(_)), _) => Finding::fine("tokens", format!("the sequence {sequence} of the fencing tokens is there")),
-        (Ok(None), true) => {
-            Finding::note("tokens", format!("the sequence {sequence} is made when the first fencing token is asked for"))
+        (Ok(None), true) => Finding::note(
+            "tokens",
+            format!("the sequence {sequence} is made when the first fencing token is asked for"),
+        ),
+        _ => {
+            Finding::note("tokens", format!("there is no sequence {sequence} to be seen, so that there are no tokens"))
+                .advice("have it made by somebody who may, and grant UPDATE on it")
         }
-        _ => Finding::note("tokens", format!("there is no sequence {sequence} to be seen, so that there are no tokens"))
-            .advice("have it made by somebody who may, and grant UPDATE on it"),
     }
 }

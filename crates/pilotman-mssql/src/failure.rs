@@ -11,7 +11,6 @@ const FATAL: u8 = 20;
 pub(crate) const DEADLOCK: u32 = 1205;
 /// An application lock was to be released that this session does not hold.
 pub(crate) const NOT_HELD: u32 = 1223;
-const NO_OBJECT: u32 = 208;
 const OBJECT_EXISTS: u32 = 2714;
 
 /// What went wrong.
@@ -77,11 +76,6 @@ impl Failure {
         }
     }
 
-    /// Whether something is not there.
-    pub(crate) fn is_missing(&self) -> bool {
-        self.number() == Some(NO_OBJECT)
-    }
-
     /// Whether something is there already.
     pub(crate) fn exists(&self) -> bool {
         self.number() == Some(OBJECT_EXISTS)
@@ -121,7 +115,9 @@ pub(crate) fn of_code(code: i32) -> Error {
         -3 => Error::new(ErrorKind::Deadlock, "the server found a deadlock (-3)")
             .with_advice("take locks in the same order everywhere"),
         -999 => Error::misconfigured("the server refuses the arguments of sp_getapplock, or the call (-999)")
-            .with_advice("see whether the login may use the database, and whether the name is one that the server takes"),
+            .with_advice(
+                "see whether the login may use the database, and whether the name is one that the server takes",
+            ),
         code => Error::unavailable(format!("sp_getapplock returned {code}, which is not documented")).retryable(false),
     }
     .no_effect(true)
@@ -156,8 +152,9 @@ pub(crate) fn of_connecting(host: &str, failure: Failure) -> Error {
     let text = |what: &str| format!("{host} {what}: {failure}");
     let Some(number) = failure.number() else { return without_a_word(host, failure).no_effect(true) };
     match number {
-        18452 | 18456 | 18470 | 33147..=33156 | 40532 => Error::misconfigured(text("refuses the login"))
-            .with_advice("see whether user and password (or the token) are right, and whether the server allows this way to log in"),
+        18452 | 18456 | 18470 | 33147..=33156 | 40532 => Error::misconfigured(text("refuses the login")).with_advice(
+            "see whether user and password (or the token) are right, and whether the server allows this way to log in",
+        ),
         18486..=18488 => Error::misconfigured(text("refuses the login, whose password or account needs attention")),
         4060 | 4064 | 40532..=40544 => Error::misconfigured(text("does not let the login use the database"))
             .with_advice("name a database that is there, in which the login has a user"),

@@ -141,9 +141,7 @@ pub(crate) async fn look(session: &mut MsSqlSession, target: &Target, resources:
                 // Which permits there are is not known.
                 let answer = match several {
                     true => None,
-                    false => {
-                        session.value(TEST, &[resource.as_str().into()]).await.map_err(failure::of_statement)?
-                    }
+                    false => session.value(TEST, &[resource.as_str().into()]).await.map_err(failure::of_statement)?,
                 };
                 if answer.as_ref().and_then(Value::number) == Some(0) {
                     let mut holder = Holder::default();

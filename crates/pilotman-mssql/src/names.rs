@@ -100,13 +100,13 @@ fn dotnet_semaphore(name: &str) -> String {
         }
         match char::from_u32(u32::from(unit)) {
             Some(c) if c.is_ascii_alphanumeric() => text.push(c),
-            // Writing to a string does not fail.
-            _ => drop(write!(text, "{unit:x}")),
+            _ => write!(text, "{unit:x}").unwrap_or_default(),
         }
     }
     text.truncate(DOTNET_READABLE);
     for byte in Sha256::digest(name.as_bytes()) {
-        drop(write!(text, "{byte:02x}"));
+        // Writing to a string does not fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
     }
     text + "semaphore"
 }
@@ -193,10 +193,7 @@ mod tests {
     fn semaphores_are_those_of_the_dotnet_library() {
         for (name, expected) in [
             ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855semaphore"),
-            (
-                "a_simple_name",
-                "a5fsimple5fn5becacaa1afce7173bf71d20caf31364c2b10c21f7490c942fdc45467aba2d2asemaphore",
-            ),
+            ("a_simple_name", "a5fsimple5fn5becacaa1afce7173bf71d20caf31364c2b10c21f7490c942fdc45467aba2d2asemaphore"),
             ("a", "aca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bbsemaphore"),
             ("A", "A559aead08264d5795d3909718cdd05abd49572e84fe55590eef31a88a08fdffdsemaphore"),
             ("!?#", "213f231be5b6313c68d3c674c3b17246eaaa3222fe5bc23d9173ac6f58319c6004d6bfsemaphore"),

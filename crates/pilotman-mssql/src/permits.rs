@@ -32,22 +32,14 @@ fn gate(resource: &Resource) -> &str {
 /// One of `permits`, without waiting.
 pub(crate) async fn attempt(session: &mut MsSqlSession, resource: &Resource, permits: u32) -> Result<Option<Cookie>> {
     let start = start(session, permits);
-    let parameters = [
-        gate(resource).into(),
-        (&*resource.name).into(),
-        Value::Big(i64::from(permits)),
-        Value::Big(start),
-    ];
+    let parameters =
+        [gate(resource).into(), (&*resource.name).into(), Value::Big(i64::from(permits)), Value::Big(start)];
     let answer = session.value(ANY_PERMIT, &parameters).await;
     number(session, answer, permits)
 }
 
 /// What was had. After anything else it is not known which permit was granted.
-fn number(
-    session: &mut MsSqlSession,
-    answer: Result<Option<Value>, Failure>,
-    permits: u32,
-) -> Result<Option<Cookie>> {
+fn number(session: &mut MsSqlSession, answer: Result<Option<Value>, Failure>, permits: u32) -> Result<Option<Cookie>> {
     match answer {
         Ok(Some(Value::Big(-1))) => Ok(None),
         Ok(Some(Value::Big(number))) if (0..i64::from(permits)).contains(&number) => Ok(Some(number)),

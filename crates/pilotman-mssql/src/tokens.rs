@@ -23,9 +23,7 @@ pub(crate) async fn next(session: &mut MsSqlSession) -> Result<u64> {
     };
     match token.and_then(|token| u64::try_from(token).ok()) {
         Some(token) => Ok(token),
-        None => {
-            Err(Error::new(ErrorKind::Internal, "the server gave no number for a fencing token").no_effect(false))
-        }
+        None => Err(Error::new(ErrorKind::Internal, "the server gave no number for a fencing token").no_effect(false)),
     }
 }
 

@@ -1,0 +1,447 @@
+//! Carries out the statements of one request.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::error::{Stop, ends_batch, no_object, no_variable, read_only};
+use super::evaluate::{Row, truth};
+use super::sequences::Sequence;
+use super::server::Server;
+use super::session::Session;
+use super::state::State;
+use crate::sql::ast::{Expression, NewSequence, Statement};
+use crate::sql::parse;
+use crate::wire::request::Body;
+use crate::wire::tokens::{Reply, SqlError};
+use crate::wire::types::{Type, Value};
+
+/// Batches that carry out batches: not deeper than this, as documented.
+const DEEPEST: u32 = 32;
+
+/// The turns that a loop may make between two looks at what interrupts it is one; this bounds a loop without end.
+const MOST_TURNS: u64 = 10_000_000;
+
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) session: &'a Session,
+    pub(crate) state: &'a mut State,
+    pub(crate) reply: &'a mut Reply,
+    pub(crate) variables: BTreeMap<String, (Type, Value)>,
+    /// How many procedures and dynamic batches this is in.
+    pub(crate) depth: u32,
+    /// Whether an error goes to a `CATCH` block.
+    pub(crate) trying: u32,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(server: &'a Server, session: &'a Session, state: &'a mut State, reply: &'a mut Reply) -> Self {
+        Self { server, session, state, reply, variables: BTreeMap::new(), depth: 0, trying: 0 }
+    }
+
+    /// Carries out a request.
+    pub(crate) fn request(&mut self, body: &Body, named_transaction: u64) -> Result<(), Stop> {
+        let result = self.check_transaction(named_transaction).map_err(Stop::from).and_then(|()| match body {
+            Body::Batch(text) => self.text(text),
+            Body::Call(call) => self.remote_call(call),
+            Body::Transaction(request) => self.transaction_request(request).map_err(Stop::from),
+        });
+        match result {
+            Err(Stop::Failed(error)) => {
+                self.tell(&error);
+                Ok(())
+            }
+            Err(Stop::Abort | Stop::Return(_) | Stop::Break | Stop::Continue) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Tells an error, and that its statement is done.
+    pub(crate) fn tell(&mut self, error: &SqlError) {
+        self.state.error = error.number;
+        self.reply.error(error);
+        self.done(None);
+    }
+
+    /// A statement ended.
+    pub(super) fn done(&mut self, rows: Option<u64>) {
+        if self.depth == 0 { self.reply.done(rows) } else { self.reply.done_in_procedure(rows) }
+    }
+
+    /// Carries out a batch.
+    pub(super) fn text(&mut self, text: &str) -> Result<(), Stop> {
+        match parse(text) {
+            Ok(statements) => self.all(&statements),
+            Err(error) => {
+                self.server.log_unknown(text.to_owned());
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Carries out a batch in a batch.
+    pub(super) fn deeper(
+        &mut self,
+        text: &str,
+        variables: BTreeMap<String, (Type, Value)>,
+    ) -> Result<BTreeMap<String, (Type, Value)>, Stop> {
+        if self.depth >= DEEPEST {
+            let message = "Maximum stored procedure, function, trigger, or view nesting level exceeded (limit 32).";
+            return Err(SqlError::new(217, message).into());
+        }
+        let own = std::mem::replace(&mut self.variables, variables);
+        self.depth += 1;
+        let result = self.text(text);
+        self.depth -= 1;
+        let variables = std::mem::replace(&mut self.variables, own);
+        match result {
+            Ok(()) | Err(Stop::Return(_)) => Ok(variables),
+            Err(stop) => Err(stop),
+        }
+    }
+
+    pub(super) fn all(&mut self, statements: &[Statement]) -> Result<(), Stop> {
+        for statement in statements {
+            if let Some(interrupt) = self.session.interrupted() {
+                return Err(interrupt.into());
+            }
+            match self.statement(statement) {
+                Ok(()) => {}
+                Err(Stop::Failed(error)) if self.trying == 0 => {
+                    self.tell(&error);
+                    if self.state.xact_abort {
+                        if self.state.transactions > 0 {
+                            self.rollback()?;
+                        }
+                        return Err(Stop::Abort);
+                    }
+                    if ends_batch(&error) {
+                        return Err(Stop::Abort);
+                    }
+                }
+                Err(stop) => return Err(stop),
+            }
+        }
+        Ok(())
+    }
+
+    fn statement(&mut self, statement: &Statement) -> Result<(), Stop> {
+        match statement {
+            Statement::Block(statements) => return self.all(statements),
+            Statement::If { condition, then, otherwise } => {
+                let chosen = if self.condition(condition)? { Some(then) } else { otherwise.as_ref() };
+                return chosen.map_or(Ok(()), |chosen| self.all(std::slice::from_ref(chosen)));
+            }
+            Statement::While { condition, body } => return self.turns(condition, body),
+            Statement::Break => return Err(Stop::Break),
+            Statement::Continue => return Err(Stop::Continue),
+            Statement::Return(None) => return Err(Stop::Return(0)),
+            Statement::Return(Some(status)) => {
+                let status = self.value(status)?.whole();
+                return Err(Stop::Return(i32::try_from(status).unwrap_or(i32::MAX)));
+            }
+            Statement::Try { body, catch } => return self.attempt(body, catch),
+            Statement::Throw(thrown) => return self.throw(thrown.as_ref()),
+            Statement::RaiseError(parts) => return self.raise(parts),
+            Statement::Print(text) => {
+                let text = self.value(text)?.text();
+                self.reply.info(&SqlError::new(0, text).class(0));
+            }
+            Statement::Declare(declared) => {
+                for (name, kind, value) in declared {
+                    let value = value.as_ref().map_or(Ok(Value::Null), |value| self.value(value))?;
+                    self.variables.insert(name.clone(), (*kind, cast(&value, *kind)));
+                }
+                return Ok(());
+            }
+            Statement::Set(name, value) => {
+                let value = self.value(value)?;
+                self.assign(name, &value)?;
+            }
+            Statement::Option(option, values) => self.option(option, values)?,
+            Statement::Select(select) => return self.select_statement(select),
+            Statement::Call { result, procedure, arguments } => {
+                return self.local_call(result.as_deref(), procedure, arguments);
+            }
+            Statement::Dynamic(text) => {
+                let text = self.value(text)?.text();
+                self.deeper(&text, BTreeMap::new())?;
+                return Ok(());
+            }
+            Statement::Begin => self.begin(),
+            Statement::Commit => self.commit()?,
+            Statement::Rollback => self.rollback()?,
+            Statement::Kill(session) => self.kill(*session)?,
+            Statement::Wait(time) => {
+                let time = self.value(time)?.text();
+                let time = delay(&time).ok_or_else(|| bad_delay(&time))?;
+                self.server.sleep(self.session, time)?;
+            }
+            Statement::Use(database) => self.use_database(database)?,
+            Statement::CreateSequence(new) => self.create_sequence(new)?,
+            Statement::DropSequence { name, if_exists } => self.drop_sequence(name, *if_exists)?,
+        }
+        self.state.error = 0;
+        self.done(None);
+        Ok(())
+    }
+
+    pub(super) fn condition(&mut self, condition: &Expression) -> Result<bool, Stop> {
+        Ok(truth(&self.value(condition)?))
+    }
+
+    /// A value that doesn't depend on a row.
+    pub(super) fn value(&mut self, expression: &Expression) -> Result<Value, Stop> {
+        self.evaluate(expression, &Row::default())
+    }
+
+    pub(super) fn assign(&mut self, name: &str, value: &Value) -> Result<(), Stop> {
+        let (kind, place) = self.variables.get_mut(name).ok_or_else(|| no_variable(name))?;
+        *place = cast(value, *kind);
+        Ok(())
+    }
+
+    fn turns(&mut self, condition: &Expression, body: &Statement) -> Result<(), Stop> {
+        for _ in 0..MOST_TURNS {
+            if let Some(interrupt) = self.session.interrupted() {
+                return Err(interrupt.into());
+            }
+            if !self.condition(condition)? {
+                return Ok(());
+            }
+            match self.all(std::slice::from_ref(body)) {
+                Ok(()) | Err(Stop::Continue) => {}
+                Err(Stop::Break) => return Ok(()),
+                Err(stop) => return Err(stop),
+            }
+        }
+        Err(SqlError::new(50_000, "The stand-in doesn't go on with a loop of so many turns.").into())
+    }
+
+    fn attempt(&mut self, body: &[Statement], catch: &[Statement]) -> Result<(), Stop> {
+        self.trying += 1;
+        let result = self.all(body);
+        self.trying -= 1;
+        match result {
+            Err(Stop::Failed(error)) => {
+                self.state.error = error.number;
+                let before = self.state.caught.replace(error);
+                let result = self.all(catch);
+                self.state.caught = before;
+                result
+            }
+            other => other,
+        }
+    }
+
+    fn throw(&mut self, thrown: Option<&(Expression, Expression, Expression)>) -> Result<(), Stop> {
+        let error = match thrown {
+            None => {
+                let outside = || {
+                    SqlError::new(10704, "To rethrow an error, a THROW statement must be used inside a CATCH block.")
+                };
+                self.state.caught.clone().unwrap_or_else(outside)
+            }
+            Some((number, message, state)) => {
+                let number = i32::try_from(self.value(number)?.whole()).unwrap_or(50_000);
+                let message = self.value(message)?.text();
+                let state = u8::try_from(self.value(state)?.whole()).unwrap_or(1);
+                SqlError::new(number, message).state(state)
+            }
+        };
+        if self.trying > 0 {
+            return Err(error.into());
+        }
+        self.tell(&error);
+        Err(Stop::Abort)
+    }
+
+    fn raise(&mut self, parts: &[Expression]) -> Result<(), Stop> {
+        let mut values = Vec::new();
+        for part in parts {
+            values.push(self.value(part)?);
+        }
+        let small = |value: Option<&Value>| value.and_then(|value| u8::try_from(value.whole()).ok());
+        let class = small(values.get(1)).unwrap_or(16);
+        let error = match &values[0] {
+            Value::Int(number) => {
+                let number = i32::try_from(*number).unwrap_or(50_000);
+                SqlError::new(number, format!("Error {number}, raised by a batch."))
+            }
+            text => SqlError::new(50_000, text.text()),
+        };
+        let error = error.class(class).state(small(values.get(2)).unwrap_or(1));
+        if class > 10 {
+            return Err(error.into());
+        }
+        self.reply.info(&error);
+        self.done(None);
+        Ok(())
+    }
+
+    fn option(&mut self, option: &str, values: &[String]) -> Result<(), SqlError> {
+        let on = values.first().is_some_and(|value| value == "ON");
+        let number = values.first().and_then(|value| value.parse::<i64>().ok());
+        match option {
+            "LOCK_TIMEOUT" => {
+                let timeout = number.filter(|timeout| *timeout >= -1);
+                self.state.lock_timeout =
+                    timeout.ok_or_else(|| SqlError::new(102, "Incorrect syntax near 'LOCK_TIMEOUT'."))?;
+                let timeout = self.state.lock_timeout;
+                self.session.change(|activity| activity.lock_timeout = timeout);
+            }
+            "XACT_ABORT" => self.state.xact_abort = on,
+            "DEADLOCK_PRIORITY" => {
+                let named = match values[0].as_str() {
+                    "LOW" => Some(-5),
+                    "NORMAL" => Some(0),
+                    "HIGH" => Some(5),
+                    _ => number.and_then(|number| i32::try_from(number).ok()),
+                };
+                let priority = named.ok_or_else(|| SqlError::new(102, "Incorrect syntax near 'DEADLOCK_PRIORITY'."))?;
+                self.session.deadlock_priority.store(priority, std::sync::atomic::Ordering::SeqCst);
+            }
+            "IMPLICIT_TRANSACTIONS" if on => {
+                self.server.log_unknown("SET IMPLICIT_TRANSACTIONS ON".to_owned());
+                return Err(SqlError::new(102, "The stand-in has no implicit transactions."));
+            }
+            // What concerns the shape of results and tables has no effect on locks.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn use_database(&mut self, database: &str) -> Result<(), SqlError> {
+        let known = self.server.settings().databases;
+        let Some(found) = known.into_iter().find(|known| known.eq_ignore_ascii_case(database)) else {
+            let message =
+                format!("Database '{database}' does not exist. Make sure that the name is entered correctly.");
+            return Err(SqlError::new(911, message));
+        };
+        self.reply.database(&found, &self.state.database);
+        self.session.change(|activity| activity.database.clone_from(&found));
+        self.state.database = found;
+        Ok(())
+    }
+
+    fn kill(&mut self, target: i64) -> Result<(), SqlError> {
+        let kill = "KILL".to_owned();
+        if !self.server.settings().permissions.kill {
+            return Err(
+                SqlError::new(6102, format!("User does not have permission to use the {kill} statement.")).class(14)
+            );
+        }
+        if self.state.transactions > 0 {
+            return Err(SqlError::new(6115, "KILL command cannot be used inside user transactions."));
+        }
+        if target == self.session.id.into() {
+            return Err(SqlError::new(6104, "Cannot use KILL to kill your own process."));
+        }
+        if (0..=50).contains(&target) {
+            return Err(SqlError::new(6107, "Only user processes can be killed.").class(14));
+        }
+        let found = i32::try_from(target).is_ok_and(|target| self.server.kill(target));
+        if found {
+            Ok(())
+        } else {
+            Err(SqlError::new(6106, format!("Process ID {target} is not an active process ID.")))
+        }
+    }
+
+    fn create_sequence(&mut self, new: &NewSequence) -> Result<(), SqlError> {
+        let name = new.name.as_str();
+        let settings = self.server.settings();
+        let database = self.state.database.clone();
+        if !settings.permissions.create_sequence {
+            let message = format!("CREATE SEQUENCE permission denied in database '{database}'.");
+            return Err(SqlError::new(262, message).class(14));
+        }
+        if settings.read_only {
+            return Err(read_only(&database));
+        }
+        let object = i64::try_from(self.server.number()).unwrap_or(i64::MAX) + 1_000_000;
+        let own = name.rsplit('.').next().unwrap_or(name).to_owned();
+        let NewSequence { kind, start, increment, lowest, cycles, .. } = *new;
+        let sequence = Sequence { object, name: own, kind, start, increment, lowest, cycles, last: None };
+        if self.server.sequences().create(&database, name, sequence) {
+            return Ok(());
+        }
+        let message = format!("There is already an object named '{name}' in the database.");
+        Err(SqlError::new(2714, message).state(3))
+    }
+
+    fn drop_sequence(&mut self, name: &str, if_exists: bool) -> Result<(), SqlError> {
+        let database = self.state.database.clone();
+        if self.server.settings().read_only {
+            return Err(read_only(&database));
+        }
+        if self.server.sequences().remove(&database, name) || if_exists {
+            return Ok(());
+        }
+        let message = format!(
+            "Cannot drop the sequence object '{name}', because it does not exist or you do not have permission."
+        );
+        Err(SqlError::new(3701, message).class(11))
+    }
+
+    /// The next number of a sequence.
+    pub(super) fn next_value(&mut self, name: &str) -> Result<i64, SqlError> {
+        let settings = self.server.settings();
+        let database = self.state.database.clone();
+        let mut sequences = self.server.sequences();
+        let Some(sequence) = sequences.get(&database, name) else {
+            return Err(no_object(name));
+        };
+        if !settings.permissions.use_sequence {
+            return Err(super::error::denied("UPDATE", name));
+        }
+        if settings.read_only {
+            return Err(read_only(&database));
+        }
+        sequence.next().ok_or_else(|| {
+            let message = format!("The sequence object '{name}' has reached its minimum or maximum value.");
+            SqlError::new(11728, message)
+        })
+    }
+}
+
+/// The value as the type has it.
+pub(crate) fn cast(value: &Value, kind: Type) -> Value {
+    match (kind, value) {
+        (_, Value::Null) => Value::Null,
+        (Type::Bit, value) => Value::Bit(value.whole() != 0),
+        (Type::TinyInt | Type::SmallInt | Type::Int | Type::BigInt, value) => Value::Int(value.whole()),
+        (Type::Text(length), value) => {
+            let text = value.text();
+            match length {
+                None => Value::Text(text),
+                Some(length) => {
+                    let mut units = 0;
+                    let fits = |sign: &char| {
+                        units += sign.len_utf16();
+                        units <= usize::from(length)
+                    };
+                    Value::Text(text.chars().take_while(fits).collect())
+                }
+            }
+        }
+        (_, value) => value.clone(),
+    }
+}
+
+/// `hh:mm[:ss[.mss]]`.
+fn delay(text: &str) -> Option<Duration> {
+    let mut parts = text.trim().split(':');
+    let hours: u64 = parts.next()?.parse().ok()?;
+    let minutes: u64 = parts.next()?.parse().ok()?;
+    let seconds = parts.next().unwrap_or("0");
+    let seconds: f64 = seconds.parse().ok()?;
+    if parts.next().is_some() || hours > 23 || minutes > 59 || !(0.0..60.0).contains(&seconds) {
+        return None;
+    }
+    Some(Duration::from_secs(hours * 3600 + minutes * 60) + Duration::from_secs_f64(seconds))
+}
+
+fn bad_delay(text: &str) -> SqlError {
+    SqlError::new(148, format!("Incorrect time syntax in time string '{text}' used with WAITFOR.")).class(15)
+}
