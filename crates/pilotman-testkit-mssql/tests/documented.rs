@@ -4,9 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{
-    LONG, batch, connect, get, int, lock, number, release, spid, text, try_get, until_free, until_waiting,
-};
+use common::{LONG, batch, connect, get, int, lock, number, release, spid, text, try_get, until_free, until_waiting};
 use pilotman_testkit_mssql::{LockOwner, Mode, Permissions, StandIn};
 use tiberius::Command;
 
@@ -244,10 +242,8 @@ async fn mode_and_test_of_the_holder_and_of_others() {
     let server = server();
     let (mut one, mut two) = (connect(&server).await, connect(&server).await);
     assert_eq!(lock(&mut one, "x", "Exclusive", 0).await, 0);
-    let (mode, test) = (
-        "SELECT APPLOCK_MODE('public', 'x', 'Session')",
-        "SELECT APPLOCK_TEST('public', 'x', 'Exclusive', 'Session')",
-    );
+    let (mode, test) =
+        ("SELECT APPLOCK_MODE('public', 'x', 'Session')", "SELECT APPLOCK_TEST('public', 'x', 'Exclusive', 'Session')");
     assert_eq!(text(&mut one, mode).await, "Exclusive");
     assert_eq!(text(&mut two, mode).await, "NoLock");
     assert_eq!(int(&mut one, test).await, 1);
