@@ -63,6 +63,75 @@ async fn sequences_are_made_once_and_go_on() {
 }
 
 #[tokio::test]
+async fn who_holds_and_who_waits_is_seen_in_the_views() {
+    let server = StandIn::start().expect("a server");
+    let (mut one, mut two) = (connect(&server).await, connect(&server).await);
+    let name = "x".repeat(40);
+    assert_eq!(common::lock(&mut one, &name, "Shared", 0).await, 0);
+    let waiting = name.clone();
+    let task = tokio::spawn(async move { common::try_get(&mut two, &waiting, "Exclusive", "Session", None).await });
+    common::until_waiting(&server, &name, 1).await;
+    let query = "SELECT CAST(l.request_session_id AS int), l.request_mode, l.request_status, l.resource_description, s.program_name, s.host_name, s.login_name FROM sys.dm_tran_locks AS l LEFT JOIN sys.dm_exec_sessions AS s ON s.session_id = l.request_session_id WHERE l.resource_type = 'APPLICATION' AND l.resource_database_id = DB_ID()";
+    let rows = one.simple_query(query).await.unwrap().into_first_result().await.unwrap();
+    let own = server.sessions()[0].id;
+    let seen: Vec<_> = rows
+        .iter()
+        .map(|row| (row.get::<i32, _>(0).unwrap(), row.get::<&str, _>(1).unwrap(), row.get::<&str, _>(2).unwrap()))
+        .collect();
+    assert_eq!(seen, [(own, "S", "GRANT"), (own + 1, "X", "WAIT")]);
+    let description = rows[0].get::<&str, _>(3).unwrap();
+    assert!(description.starts_with(&format!("0:[{}]:(", &name[..32])), "{description}");
+    assert_eq!(rows[0].get::<&str, _>(4), Some("tests"));
+    assert_eq!(rows[0].get::<&str, _>(6), Some("pilotman"));
+    let blocked = "SELECT CAST(blocking_session_id AS int) FROM sys.dm_exec_requests WHERE blocking_session_id <> 0";
+    assert_eq!(int(&mut one, blocked).await, own);
+    server.permissions(Permissions { view_server_state: false, ..Permissions::default() });
+    assert_eq!(number(batch(&mut one, query).await), 300);
+    assert_eq!(int(&mut one, "SELECT COUNT(*) FROM sys.dm_exec_sessions").await, 1);
+    task.abort();
+}
+
+#[tokio::test]
+async fn what_a_doctor_asks_is_answered_by_the_settings() {
+    let server = StandIn::start().expect("a server");
+    let mut driver = connect(&server).await;
+    let query = "SELECT CAST(HAS_PERMS_BY_NAME('sys.sp_getapplock', 'OBJECT', 'EXECUTE') AS int), CAST(HAS_PERMS_BY_NAME('sys.sp_releaseapplock', 'OBJECT', 'EXECUTE') AS int), CAST(HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE') AS int), CAST(HAS_PERMS_BY_NAME(NULL, NULL, 'ALTER ANY CONNECTION') AS int), CAST(HAS_PERMS_BY_NAME('dbo', 'SCHEMA', 'CREATE SEQUENCE') AS int), CAST(SERVERPROPERTY('IsHadrEnabled') AS int), CAST(DATABASEPROPERTYEX(DB_NAME(), 'Updateability') AS nvarchar(30)), CAST(@@MAX_CONNECTIONS AS int), SUSER_SNAME()";
+    let none = Permissions {
+        execute: false,
+        kill: false,
+        view_server_state: false,
+        create_sequence: false,
+        use_sequence: false,
+    };
+    for (permissions, expected) in [(Permissions::default(), 1), (none, 0)] {
+        server.permissions(permissions);
+        server.read_only(expected == 0);
+        let row = driver.simple_query(query).await.unwrap().into_row().await.unwrap().unwrap();
+        for place in 0..5 {
+            assert_eq!(row.get::<i32, _>(place), Some(expected), "{place}");
+        }
+        assert_eq!(row.get::<i32, _>(5), Some(0));
+        assert_eq!(row.get::<&str, _>(6), Some(if expected == 1 { "READ_WRITE" } else { "READ_ONLY" }));
+        assert_eq!(row.get::<i32, _>(7), Some(32_767));
+        assert_eq!(row.get::<&str, _>(8), Some("pilotman"));
+    }
+    assert!(server.unknown_statements().is_empty());
+}
+
+#[tokio::test]
+async fn the_state_of_a_transaction_is_told() {
+    let server = StandIn::start().expect("a server");
+    let mut driver = connect(&server).await;
+    let query = "SELECT CAST(XACT_STATE() AS int), APPLOCK_MODE('public', @P1, 'Session'), CASE WHEN XACT_STATE() <> 0 THEN APPLOCK_MODE('public', @P1, 'Transaction') END";
+    let row = driver.query(query, &[&"x"]).await.unwrap().into_row().await.unwrap().unwrap();
+    assert_eq!((row.get::<i32, _>(0), row.get::<&str, _>(1), row.get::<&str, _>(2)), (Some(0), Some("NoLock"), None));
+    driver.begin_transaction().await.unwrap();
+    let row = driver.query(query, &[&"x"]).await.unwrap().into_row().await.unwrap().unwrap();
+    let seen = (row.get::<i32, _>(0), row.get::<&str, _>(1), row.get::<&str, _>(2));
+    assert_eq!(seen, (Some(1), Some("NoLock"), Some("NoLock")));
+}
+
+#[tokio::test]
 async fn a_statement_that_is_not_understood_is_an_error_and_is_kept() {
     let server = StandIn::start().expect("a server");
     let mut driver = connect(&server).await;

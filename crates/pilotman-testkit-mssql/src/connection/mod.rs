@@ -159,7 +159,9 @@ impl Connection {
             Err(Stop::Interrupted(Interrupt::Attention)) => {
                 self.session.answer_attention();
                 reply.attention();
-                fault = self.server.faults.take_attention().or(fault);
+                // The attention that a pause would wait for has come.
+                let own = fault.filter(|fault| !matches!(fault, Fault::PauseAfter(_)));
+                fault = self.server.faults.take_attention().or(own);
             }
             Err(Stop::Interrupted(Interrupt::Gone)) => return false,
             Err(Stop::Interrupted(Interrupt::Killed)) => {

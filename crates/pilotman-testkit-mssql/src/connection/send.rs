@@ -39,6 +39,15 @@ impl Limit {
     }
 }
 
+impl Limit {
+    /// The attention that a pause would wait for has come.
+    fn forget_pause(&mut self) {
+        if matches!(self.fault, Some(Fault::PauseAfter(_))) {
+            (self.fault, self.left) = (None, usize::MAX);
+        }
+    }
+}
+
 /// What is still to be sent after a piece of it.
 #[derive(Debug, PartialEq, Eq)]
 enum Goes {
@@ -70,6 +79,7 @@ impl Outgoing {
                 acknowledgement.attention();
                 body.extend(acknowledgement.finish().0);
                 cut = true;
+                limit.forget_pause();
             }
             let end = body.len().min(sent + room);
             let last = end == body.len();

@@ -73,11 +73,7 @@ impl Run<'_> {
         let mut parameters = Vec::new();
         for argument in arguments {
             let value = self.value(&argument.value)?;
-            let kind = match &argument.value {
-                Expression::Variable(name) => self.variables.get(name).map_or(value.kind(), |(kind, _)| *kind),
-                _ => value.kind(),
-            };
-            parameters.push(Parameter { name: argument.name.clone(), kind, value, out: argument.out });
+            parameters.push(Parameter { name: argument.name.clone(), value, out: argument.out });
         }
         let outcome = self.procedure(procedure, &parameters)?;
         if let Some(error) = outcome.error {

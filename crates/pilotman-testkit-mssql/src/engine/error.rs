@@ -9,7 +9,7 @@ pub(crate) enum Stop {
     /// It failed. The next one follows, unless the error ends the batch.
     Failed(SqlError),
     Interrupted(Interrupt),
-    Return(i32),
+    Return,
     Break,
     Continue,
     /// The error is told already; nothing of the batch follows.

@@ -51,7 +51,7 @@ impl<'a> Run<'a> {
                 self.tell(&error);
                 Ok(())
             }
-            Err(Stop::Abort | Stop::Return(_) | Stop::Break | Stop::Continue) => Ok(()),
+            Err(Stop::Abort | Stop::Return | Stop::Break | Stop::Continue) => Ok(()),
             other => other,
         }
     }
@@ -95,7 +95,7 @@ impl<'a> Run<'a> {
         self.depth -= 1;
         let variables = std::mem::replace(&mut self.variables, own);
         match result {
-            Ok(()) | Err(Stop::Return(_)) => Ok(variables),
+            Ok(()) | Err(Stop::Return) => Ok(variables),
             Err(stop) => Err(stop),
         }
     }
@@ -135,10 +135,10 @@ impl<'a> Run<'a> {
             Statement::While { condition, body } => return self.turns(condition, body),
             Statement::Break => return Err(Stop::Break),
             Statement::Continue => return Err(Stop::Continue),
-            Statement::Return(None) => return Err(Stop::Return(0)),
-            Statement::Return(Some(status)) => {
-                let status = self.value(status)?.whole();
-                return Err(Stop::Return(i32::try_from(status).unwrap_or(i32::MAX)));
+            Statement::Return(None) => return Err(Stop::Return),
+            Statement::Return(Some(_)) => {
+                let message = "A RETURN statement with a return value cannot be used in this context.";
+                return Err(SqlError::new(178, message).class(15).into());
             }
             Statement::Try { body, catch } => return self.attempt(body, catch),
             Statement::Throw(thrown) => return self.throw(thrown.as_ref()),

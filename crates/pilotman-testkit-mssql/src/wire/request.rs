@@ -3,7 +3,7 @@
 use std::io;
 
 use super::bytes::{Bytes, malformed, utf16};
-use super::types::{Type, Value, parameter};
+use super::types::{Value, parameter};
 
 const TRANSACTION_HEADER: u16 = 2;
 
@@ -32,7 +32,6 @@ pub(crate) struct Call {
 pub(crate) struct Parameter {
     /// With its `@`, or empty.
     pub(crate) name: String,
-    pub(crate) kind: Type,
     pub(crate) value: Value,
     pub(crate) out: bool,
 }
@@ -68,8 +67,8 @@ pub(crate) fn call(body: &[u8]) -> io::Result<Request> {
     while !bytes.is_empty() {
         let name = bytes.short_string()?;
         let out = bytes.u8()? & 0x01 != 0;
-        let (kind, value) = parameter(&mut bytes)?;
-        parameters.push(Parameter { name, kind, value, out });
+        let value = parameter(&mut bytes)?;
+        parameters.push(Parameter { name, value, out });
     }
     Ok(Request { transaction, body: Body::Call(Call { procedure, parameters }) })
 }

@@ -69,10 +69,6 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-
     /// The bytes, and the lengths of the tokens in them.
     pub(crate) fn finish(mut self) -> (Vec<u8>, Vec<usize>) {
         // Only the last end of a statement says that nothing follows.

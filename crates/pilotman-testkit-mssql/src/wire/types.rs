@@ -171,65 +171,45 @@ impl Value {
 }
 
 /// Reads a parameter: its type, then its value.
-pub(crate) fn parameter(bytes: &mut Bytes<'_>) -> io::Result<(Type, Value)> {
-    match bytes.u8()? {
-        0x1f => Ok((Type::Int, Value::Null)),
-        0x30 => Ok((Type::TinyInt, Value::Int(bytes.u8()?.into()))),
-        0x32 => Ok((Type::Bit, Value::Bit(bytes.u8()? != 0))),
-        0x34 => Ok((Type::SmallInt, whole(bytes.take(2)?)?)),
-        0x38 => Ok((Type::Int, whole(bytes.take(4)?)?)),
-        0x7f => Ok((Type::BigInt, whole(bytes.take(8)?)?)),
-        0x26 => {
-            let kind = match bytes.u8()? {
-                1 => Type::TinyInt,
-                2 => Type::SmallInt,
-                4 => Type::Int,
-                8 => Type::BigInt,
-                _ => return Err(malformed("the width of a number")),
-            };
-            let length = bytes.u8()?;
-            Ok((kind, whole(bytes.take(length.into())?)?))
-        }
-        0x68 => {
-            let _width = bytes.u8()?;
-            let length = bytes.u8()?;
-            let value = bytes.take(length.into())?.first().map_or(Value::Null, |byte| Value::Bit(*byte != 0));
-            Ok((Type::Bit, value))
-        }
-        0x3e => Ok((Type::Float, float(bytes.take(8)?)?)),
-        0x3b => Ok((Type::Float, float(bytes.take(4)?)?)),
-        0x6d => {
-            let _width = bytes.u8()?;
-            let length = bytes.u8()?;
-            Ok((Type::Float, float(bytes.take(length.into())?)?))
-        }
-        0x24 => {
-            let _width = bytes.u8()?;
-            let length = bytes.u8()?;
-            let value = bytes.take(length.into())?.try_into().map_or(Value::Null, Value::Guid);
-            Ok((Type::Guid, value))
-        }
-        wide @ (0xe7 | 0xef) => {
+pub(crate) fn parameter(bytes: &mut Bytes<'_>) -> io::Result<Value> {
+    Ok(match bytes.u8()? {
+        0x1f => Value::Null,
+        0x30 => Value::Int(bytes.u8()?.into()),
+        0x32 => Value::Bit(bytes.u8()? != 0),
+        0x34 => whole(bytes.take(2)?)?,
+        0x38 => whole(bytes.take(4)?)?,
+        0x7f => whole(bytes.take(8)?)?,
+        0x26 => whole(narrow(bytes)?)?,
+        0x68 => narrow(bytes)?.first().map_or(Value::Null, |byte| Value::Bit(*byte != 0)),
+        0x3e => float(bytes.take(8)?)?,
+        0x3b => float(bytes.take(4)?)?,
+        0x6d => float(narrow(bytes)?)?,
+        0x24 => narrow(bytes)?.try_into().map_or(Value::Null, Value::Guid),
+        0xe7 | 0xef => {
             let longest = bytes.u16()?;
             bytes.take(COLLATION.len())?;
-            let value =
-                string(bytes, longest)?.map_or(Ok(Value::Null), |data| utf16(data.as_ref()).map(Value::Text))?;
-            let kind = if longest == LONG && wide == 0xe7 { Type::Text(None) } else { Type::Text(Some(longest / 2)) };
-            Ok((kind, value))
+            string(bytes, longest)?.map_or(Ok(Value::Null), |data| utf16(data.as_ref()).map(Value::Text))?
         }
         0xa7 | 0xaf => {
             let longest = bytes.u16()?;
             bytes.take(COLLATION.len())?;
             // A code page is one byte a character here.
             let text = |data: Vec<u8>| Value::Text(data.into_iter().map(char::from).collect());
-            Ok((Type::Text(Some(4000)), string(bytes, longest)?.map_or(Value::Null, text)))
+            string(bytes, longest)?.map_or(Value::Null, text)
         }
         0xa5 | 0xad => {
             let longest = bytes.u16()?;
-            Ok((Type::Binary, string(bytes, longest)?.map_or(Value::Null, Value::Binary)))
+            string(bytes, longest)?.map_or(Value::Null, Value::Binary)
         }
-        other => Err(malformed(&format!("parameters of type {other:#04x} aren't served"))),
-    }
+        other => return Err(malformed(&format!("parameters of type {other:#04x} aren't served"))),
+    })
+}
+
+/// A value whose type says how wide it may be, and which itself says how wide it is: 0 for NULL.
+fn narrow<'a>(bytes: &mut Bytes<'a>) -> io::Result<&'a [u8]> {
+    let _widest = bytes.u8()?;
+    let width = bytes.u8()?;
+    bytes.take(width.into())
 }
 
 fn whole(bytes: &[u8]) -> io::Result<Value> {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test program uses its own part")]
 
+pub(crate) mod raw;
+
 use std::time::Duration;
 
 use pilotman_testkit_mssql::StandIn;
