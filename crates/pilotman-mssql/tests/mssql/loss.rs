@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pilotman_core::{ErrorKind, LossReason, Release};
 use pilotman_testkit_mssql::Fault;
 
-use crate::common::{LONG, has, heartbeat, holder, locks, locks_of, nothing_left, options, server, soon, until};
+use crate::common::{has, heartbeat, holder, locks, locks_of, nothing_left, options, server, soon, until};
 
 /// The median over some tries: one may be held up by whatever else the machine does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,14 +64,9 @@ async fn a_server_that_hangs_is_told_in_two_heartbeats() {
     assert!(told < 10 * beat, "{told:?}");
     // A hung server holds nobody up.
     let start = Instant::now();
-    assert!(
-        locks
-            .mutex("m")
-            .try_acquire_for(Duration::from_millis(300))
-            .await
-            .is_err_and(|error| { matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable) })
-            || start.elapsed() < LONG
-    );
+    let tried = locks.mutex("m").try_acquire_for(Duration::from_millis(300)).await;
+    assert!(!matches!(tried, Ok(Some(_))), "{tried:?}");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     drop(guard);
     server.thaw();
     nothing_left(&server).await;

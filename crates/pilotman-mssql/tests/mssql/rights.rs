@@ -1,7 +1,7 @@
 //! What a login may not do is said, with what to grant; what it may is found out by doctor.
 
-use pilotman_core::ErrorKind;
 use pilotman_core::backend::Severity;
+use pilotman_core::{ErrorKind, Primitive};
 use pilotman_testkit_mssql::{Permissions, StandIn};
 
 use crate::common::{locks, nothing_left, says, server};
@@ -12,12 +12,12 @@ async fn holders_are_shown_and_their_sessions_ended() {
     let (one, other) = (locks(&server), locks(&server));
     let guard = one.mutex("m").acquire().await.unwrap();
     let beside = one.mutex("n").acquire().await.unwrap();
-    let found = other.mutex("m").inspect().await.unwrap();
+    let found = other.inspect("m", Primitive::Mutex).await.unwrap();
     assert_eq!((found.physical.as_str(), found.holders.len(), found.waiters), ("m", 1, Some(0)));
     let owner = &found.holders[0].owner;
     assert!(owner.starts_with("session ") && owner.contains("pilotman"), "{owner}");
     assert!(other.list().await.unwrap().iter().any(|lock| lock.name.as_deref() == Some("m")));
-    let broken = other.mutex("m").force_release().await.unwrap();
+    let broken = other.force_release("m", Primitive::Mutex).await.unwrap();
     assert!(broken[0].owner.contains("1 other locks"), "{broken:?}");
     guard.lost().await;
     beside.lost().await;
@@ -32,11 +32,11 @@ async fn without_rights() {
     let guard = locks.mutex("m").acquire().await.unwrap();
     let all = Permissions::default();
     server.permissions(Permissions { view_server_state: false, ..all });
-    let found = locks.mutex("m").inspect().await.unwrap();
+    let found = locks.inspect("m", Primitive::Mutex).await.unwrap();
     assert!(found.holders[0].owner.contains("VIEW SERVER STATE"), "{found:?}");
     says(&locks.list().await.unwrap_err(), ErrorKind::Misconfigured, &["VIEW SERVER STATE"]);
     server.permissions(Permissions { kill: false, ..all });
-    let error = locks.mutex("m").force_release().await.unwrap_err();
+    let error = locks.force_release("m", Primitive::Mutex).await.unwrap_err();
     says(&error, ErrorKind::Misconfigured, &["ALTER ANY CONNECTION"]);
     server.permissions(Permissions { execute: false, ..all });
     says(&locks.mutex("n").try_acquire().await.unwrap_err(), ErrorKind::Misconfigured, &["may not do this"]);
