@@ -42,7 +42,7 @@ pub(super) fn role(package: &str) -> Option<Role<'_>> {
             "session" => Role::Session,
             "cli" => Role::Command,
             "conformance" => Role::Conformance,
-            "testkit" => Role::Testkit,
+            "testkit" | "testkit-mssql" => Role::Testkit,
             "bench" | "models" => Role::Tool,
             backend => Role::Backend(backend),
         },
@@ -52,7 +52,9 @@ pub(super) fn role(package: &str) -> Option<Role<'_>> {
 fn allowed(from: Role<'_>, to: Role<'_>, for_tests: bool) -> bool {
     use Role::{Backend, Command, Conformance, Core, Facade, Session, Testkit, Tool};
     let usual = match from {
-        Core | Testkit => false,
+        Core => false,
+        // A server of our own uses what the test kit has.
+        Testkit => to == Testkit,
         Session | Conformance => to == Core,
         Backend(_) => matches!(to, Core | Session),
         Facade => matches!(to, Core | Session | Backend(_)),
