@@ -23,8 +23,9 @@ use crate::wire::{self, Tiberius};
 
 /// So often a server may send its clients on to another.
 const MOST_ROUTES: usize = 3;
-/// The operating system asks an idle connection after this time whether its other end is there.
+/// The operating system asks an idle connection after this time whether its other end is there, this often again.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_AGAIN: Duration = Duration::from_secs(5);
 
 /// See the [module](self). Cheap to clone.
 #[derive(Clone)]
@@ -176,9 +177,9 @@ impl Connector {
             let config = self.config(route.as_ref()).await?;
             let stream = self.stream(&config, route.as_ref()).await.map_err(unreachable)?;
             stream.set_nodelay(true).map_err(unreachable)?;
-            let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
+            let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_AGAIN);
             socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
-            match wire::log_in(config, stream, self.environment()?.clock.clone()).await {
+            match wire::log_in(config, stream, self.environment()?.clock.clone(), self.mssql.sessions.heartbeat).await {
                 Ok(client) => return Ok(client),
                 Err(Failure::Routed(host, port)) => route = Some((host, port)),
                 Err(failure) => return Err(failure::of_connecting(&host, failure)),

@@ -1,6 +1,6 @@
 //! Who holds what, as far as the server tells this login.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pilotman_core::backend::{Holder, Inspection};
 use pilotman_core::{Error, NameRule, Primitive, Result, Target};
@@ -51,6 +51,8 @@ struct Found {
     session: i32,
     mode: String,
     granted: bool,
+    /// As it is shown, with a hash that tells it from others.
+    description: String,
     resource: String,
     owner: String,
 }
@@ -69,6 +71,7 @@ fn found(row: &Row) -> Option<Found> {
         mode: text(1)?.to_owned(),
         // One that is to be converted is held meanwhile.
         granted: text(2)? != "WAIT",
+        description: row.get(3)?.text()?.to_owned(),
         resource: described(row.get(3)?.text()?).to_owned(),
         owner,
     })
@@ -86,6 +89,33 @@ impl Found {
         };
         holder
     }
+}
+
+/// What keeps rows from being known to be a resource's: the views show but the beginnings of longer ones.
+async fn doubt(
+    session: &mut MsSqlSession,
+    rows: &mut Vec<(Option<&'static str>, Found)>,
+    resources: &Resources,
+) -> Result<bool, Failure> {
+    let mut is_unclear = false;
+    for (kind, resource, several) in &resources.kinds {
+        if *several || resource.encode_utf16().count() <= SHOWN {
+            continue;
+        }
+        let is_it = |row: &(Option<&'static str>, Found)| row.0 == Some(*kind);
+        let shown: BTreeSet<_> = rows.iter().filter(|row| is_it(row)).map(|(_, found)| &found.description).collect();
+        if shown.is_empty() {
+            continue;
+        }
+        // Those are of others, if it is free.
+        let is_free =
+            session.value(TEST, &[resource.as_str().into()]).await?.as_ref().and_then(Value::number) == Some(1);
+        match is_free {
+            true => rows.retain(|row| !is_it(row)),
+            false => is_unclear |= shown.len() > 1,
+        }
+    }
+    Ok(is_unclear)
 }
 
 async fn all(session: &mut MsSqlSession) -> Result<Vec<Found>, Failure> {
@@ -125,7 +155,12 @@ pub(crate) async fn look(session: &mut MsSqlSession, target: &Target, resources:
     match all(session).await {
         Ok(all) => {
             let (mut waiters, mut in_line) = (0, 0);
-            for (kind, found) in among(all, resources) {
+            let mut rows = among(all, resources);
+            let is_unclear = doubt(session, &mut rows, resources).await.map_err(failure::of_statement)?;
+            for (kind, mut found) in rows {
+                if is_unclear {
+                    found.owner += " (of this lock, or of another one whose name begins with the same 32 characters)";
+                }
                 match kind {
                     // Whoever has the gate or waits for it waits for a permit.
                     None => in_line += 1,
@@ -186,9 +221,18 @@ pub(crate) async fn end_holders(session: &mut MsSqlSession, resources: &Resource
     let all = all(session).await.map_err(|failure| {
         failure::of_statement(failure).with_advice("who holds a lock is told with the permission VIEW SERVER STATE")
     })?;
+    let mut rows = among(all.clone(), resources);
+    if doubt(session, &mut rows, resources).await.map_err(failure::of_statement)? {
+        return Err(Error::misconfigured(
+            "several locks begin with the same 32 characters, and the server does not show more: which session holds this one \
+             is not known",
+        )
+        .with_advice("let names be mapped to shorter ones (names=strict), or end the right session by KILL")
+        .no_effect(true));
+    }
     let mut ended: Vec<i32> = Vec::new();
     let mut holders = Vec::new();
-    for (kind, found) in among(all.clone(), resources) {
+    for (kind, found) in rows {
         if !found.granted || kind.is_none() || found.session == session.identity().id {
             continue;
         }

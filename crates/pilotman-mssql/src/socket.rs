@@ -1,7 +1,7 @@
 //! The socket beneath the driver, with what is seen on it: whether a reply has begun, and whether the server is gone.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
@@ -46,9 +46,19 @@ impl Traffic {
     /// Completes while the request is out and nothing of its reply has come: only then can it be stopped, and the next bytes
     /// are the beginning of a reply.
     pub(crate) async fn quiet(&self) {
+        self.is(QUIET).await;
+    }
+
+    /// Completes when something of the reply has come.
+    pub(crate) async fn answered(&self) {
+        self.is(ANSWERED).await;
+    }
+
+    async fn is(&self, state: u8) {
         loop {
-            let changed = self.changed.notified();
-            if self.state.load(Ordering::Acquire) == QUIET {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.state.load(Ordering::Acquire) == state {
                 return;
             }
             changed.await;
@@ -58,12 +68,14 @@ impl Traffic {
     fn waits(&self) {
         // Who has read something stays answered until the next request.
         if self.state.compare_exchange(ASKING, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.changed.notify_one();
+            self.changed.notify_waiters();
         }
     }
 
     fn reads(&self) {
-        self.state.store(ANSWERED, Ordering::Release);
+        if self.state.swap(ANSWERED, Ordering::AcqRel) != ANSWERED {
+            self.changed.notify_waiters();
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use pilotman_core::backend::BoxFuture;
-use pilotman_core::clock::Clock;
+use pilotman_core::clock::{Clock, Sleep};
 use pilotman_session::Stop;
 use tiberius::{ColumnData, Command, CommandItem, Config, Query};
 use tokio::net::TcpStream;
@@ -24,14 +25,21 @@ pub(crate) struct Tiberius {
     traffic: Arc<Traffic>,
     stream: Arc<TcpStream>,
     clock: Arc<dyn Clock>,
+    /// A reply that has begun is whole within this time.
+    patience: Duration,
 }
 
 /// Logs in over this stream.
-pub(crate) async fn log_in(config: Config, stream: TcpStream, clock: Arc<dyn Clock>) -> Result<Tiberius, Failure> {
+pub(crate) async fn log_in(
+    config: Config,
+    stream: TcpStream,
+    clock: Arc<dyn Clock>,
+    patience: Duration,
+) -> Result<Tiberius, Failure> {
     let socket = Socket::new(stream);
     let (traffic, stream) = (socket.traffic(), socket.stream());
     let inner = calmly(Inner::connect(config, socket.compat_write())).await?;
-    Ok(Tiberius { inner, traffic, stream, clock })
+    Ok(Tiberius { inner, traffic, stream, clock, patience })
 }
 
 /// A procedure's return status. One that the server does not send would be taken for a 0.
@@ -122,10 +130,15 @@ impl Client for Tiberius {
             stop.requested().await;
             self.traffic.quiet().await;
         };
+        let stalled = async {
+            self.traffic.answered().await;
+            Sleep::new(self.clock.clone(), self.patience).await;
+        };
         tokio::select! {
             biased;
             status = &mut work => Ok(Some(status?)),
             () = stopped => Ok(None),
+            () = stalled => Err(Failure::nonsense("the server began a reply and did not end it")),
         }
     }
 

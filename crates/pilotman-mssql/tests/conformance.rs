@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pilotman_conformance::{LoseHold, UnderTest};
-use pilotman_core::Primitive;
-use pilotman_mssql::{MsSql, MsSqlBackend, TlsMode};
+use pilotman_core::{NameRule, Primitive};
+use pilotman_mssql::{MsSql, MsSqlBackend, SessionOptions, TlsMode};
 use pilotman_testkit_mssql::StandIn;
 
 /// Longer than giving back takes on a busy machine.
@@ -19,6 +19,11 @@ static SERVER: OnceLock<Arc<StandIn>> = OnceLock::new();
 fn connect(place: &str) -> MsSqlBackend {
     let port: u16 = place.parse().unwrap_or(1);
     let mssql = MsSql::host(format!("127.0.0.1:{port}")).expect("it is a host").login("pilotman", "Pilotman-1");
+    // Each read, and each upgradeable one, has a session of its own, and some cases hold many.
+    let mut sessions = SessionOptions::default();
+    sessions.max_sessions = 256;
+    // Of longer names, as they may be by the .NET library's rule, the server doesn't show enough to break the right one.
+    let mssql = mssql.names(NameRule::Strict).sessions(sessions);
     MsSqlBackend::new(mssql.database("locks").tls(TlsMode::Require)).expect("these options are right")
 }
 

@@ -2,7 +2,8 @@
 //! Its login must be allowed to see who holds a lock, and to end sessions (`VIEW SERVER STATE`, `ALTER ANY CONNECTION`).
 
 use pilotman_conformance::UnderTest;
-use pilotman_mssql::{MsSql, MsSqlBackend, TlsMode};
+use pilotman_core::NameRule;
+use pilotman_mssql::{MsSql, MsSqlBackend, SessionOptions, TlsMode};
 
 const VARIABLE: &str = "PILOTMAN_TEST_MSSQL_URL";
 
@@ -20,7 +21,10 @@ fn options(url: &str, prefix: &str) -> MsSql {
     if !database.is_empty() {
         mssql = mssql.database(plain(database));
     }
-    mssql.tls(TlsMode::Require).prefix(prefix)
+    // As in the run against the stand-in.
+    let mut sessions = SessionOptions::default();
+    sessions.max_sessions = 256;
+    mssql.tls(TlsMode::Require).prefix(prefix).names(NameRule::Strict).sessions(sessions)
 }
 
 fn main() -> std::process::ExitCode {

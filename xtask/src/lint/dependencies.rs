@@ -55,6 +55,7 @@ fn allowed(from: Role<'_>, to: Role<'_>, for_tests: bool) -> bool {
     use Role::{Backend, Command, Conformance, Core, Facade, Session, Testkit, Tool};
     let usual = match from {
         Core => false,
+        // A server of our own uses what the test kit has.
         Testkit => to == Testkit,
         Session | Conformance => to == Core,
         Backend(_) => matches!(to, Core | Session),

@@ -7,7 +7,7 @@ use pilotman_core::{ErrorKind, NameRule};
 use pilotman_mssql::{MsSql, TlsMode};
 use pilotman_testkit_mssql::{Fault, StandIn};
 
-use crate::common::{locks, locks_of, nothing_left, options, says, server, soon};
+use crate::common::{heartbeat, locks, locks_of, nothing_left, options, says, server, soon};
 
 #[tokio::test]
 async fn logins_that_are_wrong() {
@@ -107,7 +107,8 @@ async fn garbage_in_every_reply() {
     for on in ["SELECT CAST(@@SPID", "sp_getapplock", "APPLOCK_MODE", "sp_releaseapplock", "DECLARE @r", "NEXT VALUE"] {
         for garbage in [vec![0; 40], vec![0xFF; 40], vec![0xD1; 40], [0x79, 0, 0, 0, 0].repeat(8)] {
             for headed in [8, 9] {
-                let locks = locks(&server);
+                let quick = options(&server).sessions(heartbeat(Duration::from_millis(300)));
+                let locks = locks_of(quick.connect_timeout(Duration::from_millis(500)));
                 server.fault(on, Fault::Garbage(headed, garbage.clone()));
                 let work = async {
                     if let Ok(Some(guard)) = locks.mutex("m").try_acquire().await {

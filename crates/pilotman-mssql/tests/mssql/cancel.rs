@@ -8,7 +8,7 @@ use pilotman_core::Locks;
 use pilotman_testkit_mssql::{Fault, StandIn};
 use tokio::task::JoinSet;
 
-use crate::common::{has, heartbeat, locks, locks_of, nothing_left, options, server, soon, until};
+use crate::common::{LONG, has, heartbeat, locks, locks_of, nothing_left, options, server, soon, until};
 
 /// Longer than any reply to a wait, and than any acknowledgement.
 const BYTES: usize = 48;
@@ -25,8 +25,15 @@ fn impatient(server: &StandIn) -> Locks {
 /// The locks work, and exclude each other: no answer was taken for that to another question.
 async fn still_works(server: &StandIn, these: &Locks, others: &Locks, name: &str) {
     for name in [name.to_owned(), format!("{name}-after")] {
-        let guard = soon("it is had again", these.mutex(&name).acquire()).await.unwrap();
-        assert!(has(server, &name, 1, 0), "{:?}", server.locks());
+        let guard = loop {
+            let acquired = tokio::time::timeout(LONG, these.mutex(&name).acquire()).await;
+            let guard = acquired.unwrap_or_else(|_| panic!("{name}: {:?}", server.locks())).unwrap();
+            if has(server, &name, 1, 0) {
+                break guard;
+            }
+            // A connection that was cut after its reply: the loss is told.
+            soon("the loss is told", guard.lost()).await;
+        };
         assert!(others.mutex(&name).try_acquire().await.unwrap().is_none(), "{name} is held");
         guard.release().await.unwrap();
         let other = soon("it was given back", others.mutex(&name).acquire()).await.unwrap();
@@ -53,6 +60,8 @@ async fn in_the_middle_of_a_grant(fault: impl Fn(usize) -> Fault) {
             until("it is granted, or lost", || has(&server, &name, 1, 0) || has(&server, &name, 0, 0)).await;
             waiting.abort();
             let _ = waiting.await;
+            // Whoever came now would take the wait over.
+            until("it is given back", || has(&server, &name, 0, 0)).await;
             still_works(&server, &waiter, &holder, &name).await;
             waiter.close().await;
         });
@@ -125,6 +134,24 @@ async fn an_acknowledgement_that_is_cut_at_every_byte() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledgement_that_is_spoilt_at_every_byte() {
     in_the_middle_of_an_acknowledgement(|byte| Fault::Garbage(byte, [0, 0x79, 0, 0xFF].repeat(8))).await;
+}
+
+/// Nobody gives up, but a grant never comes whole: the session is given up, and the wait begins anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_goes_on_after_a_reply_that_never_ends() {
+    let server = server();
+    let (holder, waiter) = (locks(&server), impatient(&server));
+    for byte in [1, 8, 9, 20] {
+        let guard = holder.mutex("m").acquire().await.unwrap();
+        server.fault(&wait_for("m"), Fault::StallAfter(byte));
+        let mutex = waiter.mutex("m");
+        let waiting = tokio::spawn(async move { mutex.acquire().await });
+        until("it waits", || has(&server, "m", 1, 1)).await;
+        guard.release().await.unwrap();
+        let guard = soon("it is had all the same", waiting).await.unwrap().unwrap();
+        guard.release().await.unwrap();
+    }
+    nothing_left(&server).await;
 }
 
 /// What does not wait is cut in the middle, too: the attempt, the release.

@@ -25,6 +25,30 @@ async fn holders_are_shown_and_their_sessions_ended() {
     nothing_left(&server).await;
 }
 
+/// The server's views show 32 characters of a resource.
+#[tokio::test]
+async fn long_names_that_begin_alike() {
+    let server = server();
+    let locks = locks(&server);
+    let names = ["a", "b", "c"].map(|end| format!("{}{end}", "x".repeat(40)));
+    let first = locks.mutex(&names[0]).acquire().await.unwrap();
+    let inspect = async |name: &str| locks.inspect(name, Primitive::Mutex).await.unwrap().holders;
+    assert_eq!(inspect(&names[0]).await.len(), 1);
+    assert!(inspect(&names[1]).await.is_empty(), "it is free");
+    assert!(locks.force_release(&names[1], Primitive::Mutex).await.unwrap().is_empty());
+    first.ensure_held().unwrap();
+    let second = locks.mutex(&names[1]).acquire().await.unwrap();
+    assert!(inspect(&names[1]).await.iter().all(|holder| holder.owner.contains("same 32 characters")));
+    assert!(inspect(&names[2]).await.is_empty(), "it is free");
+    let error = locks.force_release(&names[0], Primitive::Mutex).await.unwrap_err();
+    says(&error, ErrorKind::Misconfigured, &["same 32 characters", "names=strict"]);
+    second.release().await.unwrap();
+    assert_eq!(locks.force_release(&names[0], Primitive::Mutex).await.unwrap().len(), 1);
+    first.lost().await;
+    drop(first);
+    nothing_left(&server).await;
+}
+
 #[tokio::test]
 async fn without_rights() {
     let server = server();

@@ -1,5 +1,6 @@
 //! What the server knows and does, without its wire.
 
+mod administration;
 pub(crate) mod applocks;
 mod calls;
 mod columns;

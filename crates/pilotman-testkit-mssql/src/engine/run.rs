@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::error::{Stop, ends_batch, no_object, no_variable, read_only};
+use super::error::{Stop, ends_batch, no_variable};
 use super::evaluate::{Row, truth};
-use super::sequences::Sequence;
 use super::server::Server;
 use super::session::Session;
 use super::state::State;
-use crate::sql::ast::{Expression, NewSequence, Statement};
+use crate::sql::ast::{Expression, Statement};
 use crate::sql::parse;
 use crate::wire::request::Body;
 use crate::wire::tokens::{Reply, SqlError};
@@ -277,131 +276,6 @@ impl<'a> Run<'a> {
         self.reply.info(&error);
         self.done(None);
         Ok(())
-    }
-
-    fn option(&mut self, option: &str, values: &[String]) -> Result<(), SqlError> {
-        let on = values.first().is_some_and(|value| value == "ON");
-        let number = values.first().and_then(|value| value.parse::<i64>().ok());
-        match option {
-            "LOCK_TIMEOUT" => {
-                let timeout = number.filter(|timeout| *timeout >= -1);
-                self.state.lock_timeout =
-                    timeout.ok_or_else(|| SqlError::new(102, "Incorrect syntax near 'LOCK_TIMEOUT'."))?;
-                let timeout = self.state.lock_timeout;
-                self.session.change(|activity| activity.lock_timeout = timeout);
-            }
-            "XACT_ABORT" => self.state.xact_abort = on,
-            "DEADLOCK_PRIORITY" => {
-                let named = match values[0].as_str() {
-                    "LOW" => Some(-5),
-                    "NORMAL" => Some(0),
-                    "HIGH" => Some(5),
-                    _ => number.and_then(|number| i32::try_from(number).ok()),
-                };
-                let priority = named.ok_or_else(|| SqlError::new(102, "Incorrect syntax near 'DEADLOCK_PRIORITY'."))?;
-                self.session.deadlock_priority.store(priority, std::sync::atomic::Ordering::SeqCst);
-            }
-            "IMPLICIT_TRANSACTIONS" if on => {
-                self.server.log_unknown("SET IMPLICIT_TRANSACTIONS ON".to_owned());
-                return Err(SqlError::new(102, "The stand-in has no implicit transactions."));
-            }
-            // What concerns the shape of results and tables has no effect on locks.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn use_database(&mut self, database: &str) -> Result<(), SqlError> {
-        let known = self.server.settings().databases;
-        let Some(found) = known.into_iter().find(|known| known.eq_ignore_ascii_case(database)) else {
-            let message =
-                format!("Database '{database}' does not exist. Make sure that the name is entered correctly.");
-            return Err(SqlError::new(911, message));
-        };
-        self.reply.database(&found, &self.state.database);
-        self.session.change(|activity| activity.database.clone_from(&found));
-        self.state.database = found;
-        Ok(())
-    }
-
-    fn kill(&mut self, target: i64) -> Result<(), SqlError> {
-        let kill = "KILL".to_owned();
-        if !self.server.settings().permissions.kill {
-            return Err(
-                SqlError::new(6102, format!("User does not have permission to use the {kill} statement.")).class(14)
-            );
-        }
-        if self.state.transactions > 0 {
-            return Err(SqlError::new(6115, "KILL command cannot be used inside user transactions."));
-        }
-        if target == self.session.id.into() {
-            return Err(SqlError::new(6104, "Cannot use KILL to kill your own process."));
-        }
-        if (0..=50).contains(&target) {
-            return Err(SqlError::new(6107, "Only user processes can be killed.").class(14));
-        }
-        let found = i32::try_from(target).is_ok_and(|target| self.server.kill(target));
-        if found {
-            Ok(())
-        } else {
-            Err(SqlError::new(6106, format!("Process ID {target} is not an active process ID.")))
-        }
-    }
-
-    fn create_sequence(&mut self, new: &NewSequence) -> Result<(), SqlError> {
-        let name = new.name.as_str();
-        let settings = self.server.settings();
-        let database = self.state.database.clone();
-        if !settings.permissions.create_sequence {
-            let message = format!("CREATE SEQUENCE permission denied in database '{database}'.");
-            return Err(SqlError::new(262, message).class(14));
-        }
-        if settings.read_only {
-            return Err(read_only(&database));
-        }
-        let object = i64::try_from(self.server.number()).unwrap_or(i64::MAX) + 1_000_000;
-        let own = name.rsplit('.').next().unwrap_or(name).to_owned();
-        let NewSequence { kind, start, increment, lowest, cycles, .. } = *new;
-        let sequence = Sequence { object, name: own, kind, start, increment, lowest, cycles, last: None };
-        if self.server.sequences().create(&database, name, sequence) {
-            return Ok(());
-        }
-        let message = format!("There is already an object named '{name}' in the database.");
-        Err(SqlError::new(2714, message).state(3))
-    }
-
-    fn drop_sequence(&mut self, name: &str, if_exists: bool) -> Result<(), SqlError> {
-        let database = self.state.database.clone();
-        if self.server.settings().read_only {
-            return Err(read_only(&database));
-        }
-        if self.server.sequences().remove(&database, name) || if_exists {
-            return Ok(());
-        }
-        let message = format!(
-            "Cannot drop the sequence object '{name}', because it does not exist or you do not have permission."
-        );
-        Err(SqlError::new(3701, message).class(11))
-    }
-
-    /// The next number of a sequence.
-    pub(super) fn next_value(&mut self, name: &str) -> Result<i64, SqlError> {
-        let settings = self.server.settings();
-        let database = self.state.database.clone();
-        let mut sequences = self.server.sequences();
-        let Some(sequence) = sequences.get(&database, name) else {
-            return Err(no_object(name));
-        };
-        if !settings.permissions.use_sequence {
-            return Err(super::error::denied("UPDATE", name));
-        }
-        if settings.read_only {
-            return Err(read_only(&database));
-        }
-        sequence.next().ok_or_else(|| {
-            let message = format!("The sequence object '{name}' has reached its minimum or maximum value.");
-            SqlError::new(11728, message)
-        })
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::error::{denied, no_object, read_only};
+use super::run::Run;
+use crate::sql::ast::NewSequence;
+use crate::wire::tokens::SqlError;
 use crate::wire::types::Type;
 
 #[derive(Debug, Clone)]
@@ -70,5 +74,63 @@ impl Sequences {
         let database = database.to_lowercase();
         let own = self.by_name.iter().filter(|((other, ..), _)| *other == database);
         own.map(|((_, schema, _), sequence)| (schema.clone(), sequence.clone())).collect()
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn create_sequence(&mut self, new: &NewSequence) -> Result<(), SqlError> {
+        let name = new.name.as_str();
+        let settings = self.server.settings();
+        let database = self.state.database.clone();
+        if !settings.permissions.create_sequence {
+            let message = format!("CREATE SEQUENCE permission denied in database '{database}'.");
+            return Err(SqlError::new(262, message).class(14));
+        }
+        if settings.read_only {
+            return Err(read_only(&database));
+        }
+        let object = i64::try_from(self.server.number()).unwrap_or(i64::MAX) + 1_000_000;
+        let own = name.rsplit('.').next().unwrap_or(name).to_owned();
+        let NewSequence { kind, start, increment, lowest, cycles, .. } = *new;
+        let sequence = Sequence { object, name: own, kind, start, increment, lowest, cycles, last: None };
+        if self.server.sequences().create(&database, name, sequence) {
+            return Ok(());
+        }
+        let message = format!("There is already an object named '{name}' in the database.");
+        Err(SqlError::new(2714, message).state(3))
+    }
+
+    pub(super) fn drop_sequence(&mut self, name: &str, if_exists: bool) -> Result<(), SqlError> {
+        let database = self.state.database.clone();
+        if self.server.settings().read_only {
+            return Err(read_only(&database));
+        }
+        if self.server.sequences().remove(&database, name) || if_exists {
+            return Ok(());
+        }
+        let message = format!(
+            "Cannot drop the sequence object '{name}', because it does not exist or you do not have permission."
+        );
+        Err(SqlError::new(3701, message).class(11))
+    }
+
+    /// The next number of a sequence.
+    pub(super) fn next_value(&mut self, name: &str) -> Result<i64, SqlError> {
+        let settings = self.server.settings();
+        let database = self.state.database.clone();
+        let mut sequences = self.server.sequences();
+        let Some(sequence) = sequences.get(&database, name) else {
+            return Err(no_object(name));
+        };
+        if !settings.permissions.use_sequence {
+            return Err(denied("UPDATE", name));
+        }
+        if settings.read_only {
+            return Err(read_only(&database));
+        }
+        sequence.next().ok_or_else(|| {
+            let message = format!("The sequence object '{name}' has reached its minimum or maximum value.");
+            SqlError::new(11728, message)
+        })
     }
 }

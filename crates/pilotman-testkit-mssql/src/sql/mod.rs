@@ -4,6 +4,7 @@ pub(crate) mod ast;
 mod expression;
 mod lexer;
 mod parser;
+mod select;
 mod statement;
 
 pub(crate) use parser::{declarations, parse};

@@ -67,7 +67,7 @@ impl<'a> Bytes<'a> {
 }
 
 pub(crate) fn utf16(bytes: &[u8]) -> io::Result<String> {
-    if bytes.len() % 2 != 0 {
+    if !bytes.len().is_multiple_of(2) {
         return Err(malformed("a string has half a character"));
     }
     let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
