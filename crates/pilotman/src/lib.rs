@@ -36,7 +36,14 @@ mod locks;
 mod percent;
 mod query;
 mod scheme;
-#[cfg(any(feature = "azure", feature = "mssql", feature = "mysql", feature = "postgres", feature = "redis", feature = "zookeeper"))]
+#[cfg(any(
+    feature = "azure",
+    feature = "mssql",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "zookeeper"
+))]
 mod secret;
 
 pub use backends::{BackendInfo, backends};

@@ -27,10 +27,11 @@ fn read(address: &mut Address) -> Result<MsSql> {
             .with_advice("it ends with the name of the database, as in mssql://host/shop"));
     }
     let query = &mut address.query;
-    let [host] = &hosts[..] else {
+    let host = hosts.first().map(String::as_str).unwrap_or_default();
+    if host.contains(',') {
         return Err(Error::misconfigured("a mssql:// URL names one host")
             .with_advice("name the listener of an availability group, which leads to its primary"));
-    };
+    }
     if host.is_empty() {
         return Err(Error::misconfigured("this mssql:// URL names no host")
             .with_advice("write it as in mssql://app@db.example/shop"));
