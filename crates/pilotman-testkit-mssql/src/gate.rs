@@ -1,5 +1,6 @@
-//! A server that stands still, and goes on.
+//! A server that stands still, goes on, and ends.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// What every thread of the server passes before it reads, writes or decides.
@@ -7,6 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 pub(crate) struct Gate {
     closed: Mutex<bool>,
     opened: Condvar,
+    ended: AtomicBool,
 }
 
 impl Gate {
@@ -20,6 +22,16 @@ impl Gate {
 
     pub(crate) fn close(&self) {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// The server is at its end: nobody hears anything of it any more, and nobody waits here.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.open();
+    }
+
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     pub(crate) fn open(&self) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -247,8 +247,7 @@ impl StandIn {
 
 impl Drop for StandIn {
     fn drop(&mut self) {
-        self.server.ending.store(true, Ordering::SeqCst);
-        self.server.gate.open();
+        self.server.gate.end();
         // Who accepts is woken by one more connection. If it can't be had, the listener is gone already.
         let _ = TcpStream::connect(self.address);
         for thread in self.threads.drain(..) {
@@ -263,7 +262,7 @@ fn accept(server: &Arc<Server>, listener: &TcpListener, streams: &Streams) {
     let mut count = 0;
     while let Ok((stream, client)) = listener.accept() {
         server.gate.pass();
-        if server.ending.load(Ordering::SeqCst) {
+        if server.gate.ended() {
             break;
         }
         threads.retain(|thread| !thread.is_finished());
@@ -275,8 +274,11 @@ fn accept(server: &Arc<Server>, listener: &TcpListener, streams: &Streams) {
         let (server, open) = (Arc::clone(server), Arc::clone(streams));
         let thread = thread::Builder::new().name(format!("mssql {client}"));
         let spawned = thread.spawn(move || {
-            // What a client did wrong ends its connection, and nothing else.
-            let _ = connection::serve(&server, &stream, client);
+            // What a client did wrong ends its connection, and nothing else. A defect of the stand-in is told.
+            let served = catch_unwind(AssertUnwindSafe(|| connection::serve(&server, &stream, client)));
+            if served.is_err() {
+                server.log_unknown("the stand-in panicked".to_owned());
+            }
             let _ = stream.shutdown(Shutdown::Both);
             open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         });
@@ -293,7 +295,7 @@ fn accept(server: &Arc<Server>, listener: &TcpListener, streams: &Streams) {
 /// The server's own work: deadlocks, and sessions that do nothing.
 fn watch(server: &Server, interval: Duration) {
     let mut next = Instant::now() + interval;
-    while !server.ending.load(Ordering::SeqCst) {
+    while !server.gate.ended() {
         thread::sleep(TICK.min(interval));
         server.gate.pass();
         if Instant::now() >= next {

@@ -248,6 +248,12 @@ async fn mode_and_test_of_the_holder_and_of_others() {
     assert_eq!(text(&mut two, mode).await, "NoLock");
     assert_eq!(int(&mut one, test).await, 1);
     assert_eq!(int(&mut two, test).await, 0);
+    // Of a transaction it can be asked in one only.
+    let of_transaction = "SELECT APPLOCK_TEST('public', 'x', 'Exclusive', 'Transaction')";
+    assert_eq!(number(batch(&mut two, of_transaction).await), 15626);
+    two.begin_transaction().await.unwrap();
+    assert_eq!(int(&mut two, of_transaction).await, 0);
+    two.rollback_transaction().await.unwrap();
     // Another principal, another lock.
     assert_eq!(int(&mut two, "SELECT APPLOCK_TEST('dbo', 'x', 'Exclusive', 'Session')").await, 1);
 }

@@ -74,9 +74,10 @@ async fn a_waiter_that_is_killed_is_told() {
 
 #[tokio::test]
 async fn a_session_that_does_nothing_is_closed_if_the_server_is_so() {
-    let server = StandIn::builder().idle_limit(Duration::from_millis(200)).start().unwrap();
+    let server = server();
     let mut one = connect(&server).await;
     assert_eq!(lock(&mut one, "x", "Exclusive", 0).await, 0);
+    server.idle_limit(Some(Duration::from_millis(100)));
     until_free(&server).await;
     assert!(batch(&mut one, "SELECT 1").await.is_err());
 }

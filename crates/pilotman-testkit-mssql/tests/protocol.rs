@@ -157,7 +157,7 @@ fn what_is_not_tds_ends_the_connection_and_nothing_else() {
     for (kind, body) in messages {
         let mut raw = Raw::login(&server, 4096);
         raw.send(kind, LAST, &body);
-        assert_eq!(std::io::Read::read(&mut raw.stream, &mut [0; 8]).unwrap_or(0), 0, "{kind:#04x} {body:?}");
+        assert!(raw.is_closed(), "{kind:#04x} {body:?}");
     }
     for first in [
         &[0_u8; 64][..],
@@ -172,14 +172,75 @@ fn what_is_not_tds_ends_the_connection_and_nothing_else() {
         let _ = raw.stream.shutdown(std::net::Shutdown::Write);
         let mut rest = Vec::new();
         // It is closed, with or without a word.
-        let _ = std::io::Read::read_to_end(&mut raw.stream, &mut rest);
+        if let Err(error) = std::io::Read::read_to_end(&mut raw.stream, &mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{first:?}");
+        }
     }
     let mut raw = Raw::open(&server);
     raw.send(PRELOGIN, LAST, &prelogin(2));
     raw.message();
     raw.send(ATTENTION, LAST, &[]);
-    assert_eq!(std::io::Read::read(&mut raw.stream, &mut [0; 8]).unwrap_or(0), 0);
+    assert!(raw.is_closed());
     assert!(server.wait_until(LONG, |server| server.sessions().is_empty()));
+    assert_eq!(Raw::login(&server, 4096).ask("SELECT 1").len(), 3);
+}
+
+#[test]
+fn a_spoilt_message_has_a_reply_or_ends_the_connection() {
+    let server = server();
+    let mut seed = 1_u64;
+    let mut random = move |bound: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % bound
+    };
+    let (user, password) = server.credentials();
+    let headers = Raw::login(&server, 4096).headers();
+    let batch = [headers.clone(), utf16("IF 1 = 1 SELECT 1, N'a' ELSE EXEC sp_releaseapplock 'x', 'Session'")].concat();
+    let mut call = [headers.clone(), vec![13, 0], utf16("sp_getapplock"), vec![0, 0]].concat();
+    for (name, value) in [("@Resource", "x"), ("@LockMode", "Shared"), ("@LockOwner", "Session")] {
+        call.extend(
+            [vec![u8::try_from(name.len()).unwrap()], utf16(name), vec![0, 0xe7, 100, 0, 9, 4, 0xd0, 0, 0x34]].concat(),
+        );
+        call.extend([vec![u8::try_from(value.len() * 2).unwrap(), 0], utf16(value)].concat());
+    }
+    let begin = [headers, vec![5, 0, 0, 0]].concat();
+    for _ in 0..400 {
+        let whole = [(BATCH, &batch), (RPC, &call), (0x0e, &begin)];
+        let (kind, body) = whole[random(3)];
+        let mut body = body.clone();
+        for _ in 0..=random(3) {
+            let place = random(body.len());
+            body[place] = u8::try_from(random(256)).unwrap();
+        }
+        body.truncate(body.len() - random(2) * random(body.len()));
+        let mut raw = Raw::login(&server, 4096);
+        raw.send(kind, LAST, &body);
+        // Whatever it is: it comes, or the end does. Who waits for a lock would time out here.
+        let mut first = [0];
+        match std::io::Read::read(&mut raw.stream, &mut first) {
+            Ok(0) => {}
+            Ok(_) => assert_eq!(first, [REPLY]),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{kind:#04x} {body:?}"),
+        }
+    }
+    for _ in 0..200 {
+        let mut body = login7(user, password, "locks", 4096);
+        for _ in 0..=random(3) {
+            let place = random(body.len());
+            body[place] = u8::try_from(random(256)).unwrap();
+        }
+        let mut raw = Raw::open(&server);
+        raw.send(PRELOGIN, LAST, &prelogin(2));
+        raw.message();
+        raw.send(LOGIN, LAST, &body);
+        match std::io::Read::read(&mut raw.stream, &mut [0]) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{body:?}"),
+        }
+    }
+    let defects = server.unknown_statements().into_iter().filter(|what| what.contains("panicked"));
+    assert_eq!(defects.collect::<Vec<_>>(), [""; 0]);
+    assert!(server.wait_until(LONG, |server| server.sessions().is_empty() && server.locks().is_empty()));
     assert_eq!(Raw::login(&server, 4096).ask("SELECT 1").len(), 3);
 }
 

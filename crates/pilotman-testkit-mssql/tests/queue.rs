@@ -1,6 +1,6 @@
 //! Who comes next, and who is never served: the lock table without a socket.
 
-use pilotman_testkit_mssql::Mode::{self, Exclusive, Shared, Update};
+use pilotman_testkit_mssql::Mode::{self, Exclusive, IntentExclusive, IntentShared, Shared, Update};
 use pilotman_testkit_mssql::locks::{Asked, Key, Owner, Table, Ticket, Waiting};
 
 fn key(name: &str) -> Key {
@@ -86,6 +86,17 @@ fn an_upgrade_waits_for_readers_and_goes_before_new_requests() {
     table.release(session(2), &key("x")).unwrap();
     assert_eq!(table.look(upgrade), Waiting::Granted);
     assert_eq!(table.mode(session(1), &key("x")), Some(Exclusive));
+}
+
+#[test]
+fn an_upgrade_that_came_later_is_served_before_a_new_request() {
+    let mut table = Table::default();
+    table.ask(session(1), &key("x"), IntentExclusive, false);
+    table.ask(session(2), &key("x"), IntentShared, false);
+    let newcomer = wait(&mut table, 3, "x", Shared);
+    let upgrade = wait(&mut table, 2, "x", Exclusive);
+    table.release(session(1), &key("x")).unwrap();
+    assert_eq!((table.look(upgrade), table.look(newcomer)), (Waiting::Granted, Waiting::Still));
 }
 
 #[test]

@@ -158,6 +158,10 @@ mod tests {
         assert_eq!(directions("pilotman-core", "pilotman-testkit", Some("dev")), 0);
         assert_eq!(directions("pilotman-file", "pilotman-redis", Some("dev")), 1);
         assert_eq!(directions("pilotman-file", "pilotman-conformance", Some("build")), 1);
+        assert_eq!(directions("pilotman-mssql", "pilotman-testkit-mssql", Some("dev")), 0);
+        assert_eq!(directions("pilotman-mssql", "pilotman-testkit-mssql", None), 1);
+        assert_eq!(directions("pilotman-testkit-mssql", "pilotman-testkit", None), 0);
+        assert_eq!(directions("pilotman-testkit-mssql", "pilotman-core", None), 1);
     }
 
     #[test]

@@ -66,10 +66,10 @@ impl Run<'_> {
     fn type_of_call(&self, name: &str, arguments: &[Expression], shapes: &Shapes<'_>) -> Option<Type> {
         let own = name.rsplit('.').next().unwrap_or(name).to_uppercase();
         match own.as_str() {
-            "APPLOCK_TEST" | "DB_ID" | "OBJECT_ID" | "LEN" | "DATALENGTH" | "CHARINDEX" | "HAS_PERMS_BY_NAME"
-            | "ERROR_NUMBER" | "ERROR_SEVERITY" | "ERROR_STATE" | "ERROR_LINE" | "IS_SRVROLEMEMBER" | "IS_MEMBER"
+            "DB_ID" | "OBJECT_ID" | "LEN" | "DATALENGTH" | "CHARINDEX" | "HAS_PERMS_BY_NAME" | "ERROR_NUMBER"
+            | "ERROR_SEVERITY" | "ERROR_STATE" | "ERROR_LINE" | "IS_SRVROLEMEMBER" | "IS_MEMBER"
             | "SESSIONPROPERTY" | "SCHEMA_ID" => Some(Type::Int),
-            "XACT_STATE" => Some(Type::SmallInt),
+            "XACT_STATE" | "APPLOCK_TEST" => Some(Type::SmallInt),
             "FN_HADR_IS_PRIMARY_REPLICA" => Some(Type::Bit),
             "GETDATE" | "GETUTCDATE" | "SYSDATETIME" | "SYSUTCDATETIME" => Some(Type::DateTime),
             "NEWID" => Some(Type::Guid),

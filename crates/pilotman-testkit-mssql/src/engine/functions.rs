@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::{Stop, no_column, no_function};
 use super::evaluate::{Row, compare, truth};
-use super::procedures::principal;
+use super::procedures::{no_transaction, principal};
 use super::run::Run;
 use crate::locks::{Key, Mode, Owner};
 use crate::sql::ast::Expression;
@@ -98,6 +98,9 @@ impl Run<'_> {
                     return Ok(Some(Value::Null));
                 };
                 let mode = Mode::requested(&mode.text()).ok_or_else(|| wrong("APPLOCK_TEST"))?;
+                if owner.transaction == Some(0) {
+                    return Err(no_transaction());
+                }
                 let free = self.server.locks().would_grant(owner, &key, mode);
                 Ok(Some(Value::Int(free.into())))
             }

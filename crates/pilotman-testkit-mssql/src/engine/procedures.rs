@@ -122,11 +122,16 @@ impl Run<'_> {
         if !named.trim_end().eq_ignore_ascii_case("Transaction") {
             return Err(unrecognised(procedure, &named, "@LockOwner"));
         }
-        self.state.transaction_owner(self.session.id).ok_or_else(|| {
-            let message = "You attempted to acquire a transactional application lock without an active transaction.";
-            Outcome::failed(BAD_CALL, SqlError::new(15626, message).of(procedure))
-        })
+        self.state
+            .transaction_owner(self.session.id)
+            .ok_or_else(|| Outcome::failed(BAD_CALL, no_transaction().of(procedure)))
     }
+}
+
+/// The owner `Transaction` outside a transaction.
+pub(super) fn no_transaction() -> SqlError {
+    let message = "You attempted to acquire a transactional application lock without an active transaction.";
+    SqlError::new(15626, message)
 }
 
 /// The principal's own spelling, or `None` if there is none of that name.

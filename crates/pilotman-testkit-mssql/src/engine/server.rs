@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,6 @@ pub(crate) struct Server {
     pub(crate) gate: Arc<Gate>,
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) faults: Faults,
-    pub(crate) ending: AtomicBool,
     settings: Mutex<Settings>,
     locks: Mutex<Table>,
     sequences: Mutex<Sequences>,
@@ -52,7 +51,6 @@ impl Server {
             gate: Arc::default(),
             tls,
             faults: Faults::default(),
-            ending: AtomicBool::new(false),
             settings: Mutex::new(settings),
             locks: Mutex::default(),
             sequences: Mutex::default(),

@@ -174,6 +174,10 @@ impl Sender {
     /// Sends bytes as they are, or encrypted if the connection is.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.gate.pass();
+        // What is freed when the server ends isn't granted to anybody.
+        if self.gate.ended() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         let mut records = Vec::new();
         let mut guard = lock(&self.tls);
         let Some(tls) = guard.as_mut() else {

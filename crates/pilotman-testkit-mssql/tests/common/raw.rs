@@ -1,6 +1,6 @@
 //! A client that writes and reads the protocol byte by byte.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use pilotman_testkit_mssql::StandIn;
@@ -134,6 +134,14 @@ impl Raw {
         let mut bytes = vec![0; count];
         self.stream.read_exact(&mut bytes).expect("so many bytes");
         bytes
+    }
+
+    /// Whether the server closes the connection and says nothing before. One that stays open fails the test.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        match self.stream.read(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted),
+        }
     }
 
     /// One packet: its header and body.
