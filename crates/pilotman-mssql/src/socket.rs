@@ -151,3 +151,53 @@ impl AsyncWrite for Socket {
         Poll::Ready(socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pilotman_core::clock::ManualClock;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (here, there) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (Socket::new(here.unwrap()), there.unwrap().0)
+    }
+
+    /// Polls once.
+    async fn is_done(work: impl Future<Output = ()>) -> bool {
+        let mut work = pin!(work);
+        std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn a_wait_can_be_stopped_only_before_its_reply_has_begun() {
+        let (mut socket, mut server) = pair().await;
+        let traffic = socket.traffic();
+        traffic.begin();
+        assert!(!is_done(traffic.quiet()).await, "the request is not out");
+        socket.write_all(b"?").await.unwrap();
+        assert!(!is_done(traffic.quiet()).await, "nobody waits for the reply yet");
+        let mut reply = [0; 2];
+        assert!(!is_done(async { drop(socket.read_exact(&mut reply).await) }).await);
+        assert!(is_done(traffic.quiet()).await && !is_done(traffic.answered()).await);
+        server.write_all(b"!").await.unwrap();
+        socket.read_exact(&mut reply[..1]).await.unwrap();
+        assert!(is_done(traffic.answered()).await && !is_done(traffic.quiet()).await);
+        assert!(!is_done(async { drop(socket.read_exact(&mut reply).await) }).await);
+        assert!(!is_done(traffic.quiet()).await, "the rest of it is still to come");
+        traffic.begin();
+        assert!(!is_done(traffic.answered()).await);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_connection_is_seen() {
+        let (socket, server) = pair().await;
+        let mut end = closed(socket.stream(), ManualClock::new());
+        assert!(!is_done(&mut end).await);
+        drop(server);
+        tokio::time::timeout(Duration::from_secs(30), end).await.unwrap();
+    }
+}

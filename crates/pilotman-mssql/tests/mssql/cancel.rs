@@ -19,7 +19,7 @@ fn wait_for(name: &str) -> String {
 }
 
 fn impatient(server: &StandIn) -> Locks {
-    locks_of(options(server).sessions(heartbeat(Duration::from_millis(700))))
+    locks_of(options(server).sessions(heartbeat(Duration::from_millis(1500))))
 }
 
 /// The locks work, and exclude each other: no answer was taken for that to another question.

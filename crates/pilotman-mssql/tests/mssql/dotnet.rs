@@ -25,14 +25,14 @@ async fn connection_does_not_leak() {
     until("its session has ended", || server.sessions().is_empty()).await;
 }
 
-/// `TestKeepaliveProtectsFromIdleSessionKiller`: the server ends sessions that are idle for two seconds, and ours are asked
-/// twice a second.
+/// `TestKeepaliveProtectsFromIdleSessionKiller`: the server ends sessions that are idle for four seconds, and ours are asked
+/// every second.
 #[tokio::test]
 async fn keepalive_protects_from_idle_session_killer() {
-    let server = StandIn::builder().idle_limit(Duration::from_secs(2)).start().unwrap();
-    let locks = locks_of(options(&server).sessions(heartbeat(Duration::from_secs(1))));
+    let server = StandIn::builder().idle_limit(Duration::from_secs(4)).start().unwrap();
+    let locks = locks_of(options(&server).sessions(heartbeat(Duration::from_secs(2))));
     let guard = locks.mutex("m").acquire().await.unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
     assert_eq!(guard.release().await.unwrap(), Release::Released);
 }
 
@@ -50,10 +50,10 @@ async fn idle_session_killer() {
 async fn keepalive_does_not_create_race_condition() {
     let server = server();
     // As long again is the time that the server has to answer.
-    let locks = locks_of(options(&server).sessions(heartbeat(Duration::from_millis(500))));
-    for _ in 0..10 {
+    let locks = locks_of(options(&server).sessions(heartbeat(Duration::from_secs(2))));
+    for _ in 0..4 {
         let guard = locks.mutex("m").acquire().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(255)).await;
+        tokio::time::sleep(Duration::from_millis(1005)).await;
         guard.release().await.unwrap();
     }
 }
@@ -61,21 +61,21 @@ async fn keepalive_does_not_create_race_condition() {
 /// The same with upgrades; and after one that failed, a session is kept alive as before.
 #[tokio::test]
 async fn keepalive_and_upgrades() {
-    let server = StandIn::builder().idle_limit(Duration::from_secs(2)).start().unwrap();
-    let locks = locks_of(options(&server).sessions(heartbeat(Duration::from_millis(500))));
+    let server = StandIn::builder().idle_limit(Duration::from_secs(4)).start().unwrap();
+    let locks = locks_of(options(&server).sessions(heartbeat(Duration::from_secs(2))));
     let reader = locks.rw_lock("r").read().await.unwrap();
     let mut upgradeable = locks.rw_lock("r").upgradeable_read().await.unwrap();
     assert!(!upgradeable.try_upgrade_for(Duration::from_millis(100)).await.unwrap());
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     upgradeable.ensure_held().unwrap();
     reader.release().await.unwrap();
     upgradeable.upgrade().await.unwrap();
     upgradeable.release().await.unwrap();
-    for _ in 0..10 {
+    for _ in 0..3 {
         let mut upgradeable = locks.rw_lock("r").upgradeable_read().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(128)).await;
+        tokio::time::sleep(Duration::from_millis(1003)).await;
         upgradeable.upgrade().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(128)).await;
+        tokio::time::sleep(Duration::from_millis(1003)).await;
         assert_eq!(upgradeable.release().await.unwrap(), Release::Released);
     }
 }
