@@ -371,8 +371,7 @@ impl<D: Driver> Task<D> {
         if !waits {
             return match state.run(self.session.upgrade(&request, &cookie, None)).await {
                 Step::Answered(upgraded) => {
-                    self.close_unless_usable();
-                    let _ = reply.send(upgraded);
+                    let _ = reply.send(if self.is_over() { lost() } else { upgraded });
                     None
                 }
                 Step::Over(over) => {
@@ -413,16 +412,17 @@ impl<D: Driver> Task<D> {
             }
         };
         state.heard = state.clock.now();
-        self.close_unless_usable();
-        let _ = reply.send(answer);
+        let _ = reply.send(if self.is_over() { lost() } else { answer });
         None
     }
 
-    /// Before whoever asked looks whether it has ended.
-    fn close_unless_usable(&self) {
-        if !self.session.is_usable() {
+    /// Whether the session must end. Then nothing more is asked of it.
+    fn is_over(&self) -> bool {
+        let is_over = !self.session.is_usable();
+        if is_over {
             self.mourner.line.state().close();
         }
+        is_over
     }
 
     /// Gives back what these attempts hold here.

@@ -95,6 +95,13 @@ pub const BACKENDS: &[BackendNeeds] = &[
         programs: &[],
         servers: if cfg!(target_os = "linux") { &["postgres", "postgres-newest", "pgbouncer"] } else { &[] },
     },
+    // Its tests bring a stand-in along; a real server is named by PILOTMAN_TEST_MSSQL_URL.
+    BackendNeeds {
+        backend: "mssql",
+        crates: &["pilotman-session", "pilotman-testkit-mssql", "pilotman-mssql", "pilotman", "pilotman-cli"],
+        programs: &[],
+        servers: &[],
+    },
     BackendNeeds {
         backend: "mysql",
         crates: &["pilotman-session", "pilotman-mysql", "pilotman", "pilotman-cli"],

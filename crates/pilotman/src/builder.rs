@@ -96,6 +96,14 @@ impl Builder {
         self
     }
 
+    /// Uses locks on SQL Server or Azure SQL.
+    #[cfg(feature = "mssql")]
+    pub fn use_mssql(mut self, mssql: pilotman_mssql::MsSql) -> Self {
+        let backend = pilotman_mssql::MsSqlBackend::new(mssql);
+        self.backends.push(backend.map(|backend| Arc::new(backend) as _));
+        self
+    }
+
     /// Uses locks on MySQL or MariaDB.
     #[cfg(feature = "mysql")]
     pub fn use_mysql(mut self, mysql: pilotman_mysql::MySql) -> Self {

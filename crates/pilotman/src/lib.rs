@@ -11,6 +11,8 @@ pub use pilotman_core::{
 pub use pilotman_azure as azure;
 #[cfg(feature = "file")]
 pub use pilotman_file as file;
+#[cfg(feature = "mssql")]
+pub use pilotman_mssql as mssql;
 #[cfg(feature = "mysql")]
 pub use pilotman_mysql as mysql;
 #[cfg(feature = "os")]
@@ -34,7 +36,14 @@ mod locks;
 mod percent;
 mod query;
 mod scheme;
-#[cfg(any(feature = "azure", feature = "mysql", feature = "postgres", feature = "redis", feature = "zookeeper"))]
+#[cfg(any(
+    feature = "azure",
+    feature = "mssql",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "zookeeper"
+))]
 mod secret;
 
 pub use backends::{BackendInfo, backends};

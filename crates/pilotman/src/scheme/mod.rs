@@ -13,6 +13,8 @@ pub(crate) mod azure;
 pub(crate) mod file;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
+#[cfg(feature = "mssql")]
+pub(crate) mod mssql;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
 #[cfg(feature = "os")]
@@ -23,7 +25,7 @@ pub(crate) mod postgres;
 pub(crate) mod redis;
 #[cfg(feature = "redis")]
 pub(crate) mod redlock;
-#[cfg(any(feature = "mysql", feature = "postgres"))]
+#[cfg(any(feature = "mssql", feature = "mysql", feature = "postgres"))]
 mod sessions;
 #[cfg(feature = "zookeeper")]
 pub(crate) mod zookeeper;
@@ -76,6 +78,17 @@ pub(crate) const ALL: &[Scheme] = &[
         #[cfg(feature = "memory")]
         open: Some(memory::open),
         #[cfg(not(feature = "memory"))]
+        open: None,
+    },
+    Scheme {
+        kind: "mssql",
+        schemes: &["mssql", "sqlserver"],
+        example: "mssql://app@127.0.0.1/shop",
+        feature: "mssql",
+        several_hosts: false,
+        #[cfg(feature = "mssql")]
+        open: Some(mssql::open),
+        #[cfg(not(feature = "mssql"))]
         open: None,
     },
     Scheme {

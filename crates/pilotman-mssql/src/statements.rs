@@ -1,0 +1,72 @@
+//! The statements. Each is fixed; what differs goes as parameters.
+
+/// Takes an application lock.
+pub(crate) const GET: &str = "sys.sp_getapplock";
+/// Releases one.
+pub(crate) const RELEASE: &str = "sys.sp_releaseapplock";
+
+/// Whether the server is there.
+pub(crate) const PING: &str = "SELECT 1";
+
+/// What a session is, and where.
+pub(crate) const IDENTITY: &str = "SELECT CAST(@@SPID AS int), DB_NAME(), CAST(DATABASEPROPERTYEX(DB_NAME(), \
+     'Updateability') AS nvarchar(30)), CAST(SERVERPROPERTY('EngineEdition') AS int), \
+     CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(30))";
+
+/// How this session has a resource.
+pub(crate) const MODE: &str = "SELECT APPLOCK_MODE('public', @P1, 'Session')";
+
+/// Whether nobody has a resource.
+pub(crate) const TEST: &str = "SELECT APPLOCK_TEST('public', @P1, 'Exclusive', 'Session')";
+
+/// How the user's connection has a resource, and whether it is in a transaction.
+pub(crate) const OF_TRANSACTION: &str = "SELECT CAST(XACT_STATE() AS int), APPLOCK_MODE('public', @P1, 'Session'), \
+     CASE WHEN XACT_STATE() <> 0 THEN APPLOCK_MODE('public', @P1, 'Transaction') END";
+
+/// Any permit that is free, for who passes the gate: gate, base, number of permits, the one to begin with. The number of the
+/// permit, or -1.
+pub(crate) const ANY_PERMIT: &str = "DECLARE @r int, @i bigint = 0, @n nvarchar(255), @p bigint = -1; EXEC @r = \
+     sys.sp_getapplock @Resource = @P1, @LockMode = 'Shared', @LockOwner = 'Session', @LockTimeout = 0; IF @r >= 0 BEGIN \
+     WHILE @i < @P3 AND @p < 0 BEGIN SET @n = @P2 + CAST((@P4 + @i) % @P3 AS nvarchar(20)); IF APPLOCK_MODE('public', @n, \
+     'Session') = 'NoLock' BEGIN EXEC @r = sys.sp_getapplock @Resource = @n, @LockMode = 'Exclusive', @LockOwner = \
+     'Session', @LockTimeout = 0; IF @r >= 0 SET @p = (@P4 + @i) % @P3; END; SET @i = @i + 1; END; EXEC \
+     sys.sp_releaseapplock @Resource = @P1, @LockOwner = 'Session'; END; SELECT @p";
+
+/// The same for who has the gate: base, number of permits, the one to begin with.
+pub(crate) const ANY_PERMIT_INSIDE: &str = "DECLARE @r int, @i bigint = 0, @n nvarchar(255), @p bigint = -1; WHILE @i < @P2 \
+     AND @p < 0 BEGIN SET @n = @P1 + CAST((@P3 + @i) % @P2 AS nvarchar(20)); IF APPLOCK_MODE('public', @n, 'Session') = \
+     'NoLock' BEGIN EXEC @r = sys.sp_getapplock @Resource = @n, @LockMode = 'Exclusive', @LockOwner = 'Session', \
+     @LockTimeout = 0; IF @r >= 0 SET @p = (@P3 + @i) % @P2; END; SET @i = @i + 1; END; SELECT @p";
+
+/// All application locks of the database.
+pub(crate) const LOCKS: &str = "SELECT CAST(l.request_session_id AS int), l.request_mode, l.request_status, \
+     l.resource_description, s.program_name, s.host_name, s.login_name FROM sys.dm_tran_locks AS l LEFT JOIN \
+     sys.dm_exec_sessions AS s ON s.session_id = l.request_session_id WHERE l.resource_type = 'APPLICATION' AND \
+     l.resource_database_id = DB_ID()";
+
+/// What numbers a sequence gives.
+pub(crate) const SEQUENCE: &str = "SELECT CAST(increment AS bigint), CAST(minimum_value AS bigint), CAST(is_cycling AS int), \
+     CAST(current_value AS bigint) FROM sys.sequences WHERE object_id = OBJECT_ID(@P1)";
+
+/// How this is set up.
+pub(crate) const SETTINGS: &str = "SELECT CAST(HAS_PERMS_BY_NAME('sys.sp_getapplock', 'OBJECT', 'EXECUTE') AS int), \
+     CAST(HAS_PERMS_BY_NAME('sys.sp_releaseapplock', 'OBJECT', 'EXECUTE') AS int), CAST(HAS_PERMS_BY_NAME(NULL, NULL, \
+     'VIEW SERVER STATE') AS int), CAST(HAS_PERMS_BY_NAME(NULL, NULL, 'ALTER ANY CONNECTION') AS int), \
+     CAST(HAS_PERMS_BY_NAME('dbo', 'SCHEMA', 'CREATE SEQUENCE') AS int), CAST(SERVERPROPERTY('IsHadrEnabled') AS \
+     int), CAST(DATABASEPROPERTYEX(DB_NAME(), 'Updateability') AS nvarchar(30)), CAST(@@MAX_CONNECTIONS AS int), \
+     SUSER_SNAME()";
+
+/// The next number of a sequence, whose name is quoted.
+pub(crate) fn next(sequence: &str) -> String {
+    format!("SELECT NEXT VALUE FOR {sequence}")
+}
+
+/// Makes a sequence, whose name is quoted.
+pub(crate) fn make(sequence: &str) -> String {
+    format!("CREATE SEQUENCE {sequence} AS bigint START WITH 1 INCREMENT BY 1 MINVALUE 1 NO CYCLE")
+}
+
+/// Ends another session. It takes no parameter.
+pub(crate) fn kill(session: i32) -> String {
+    format!("KILL {session}")
+}
