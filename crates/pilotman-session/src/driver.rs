@@ -5,8 +5,8 @@ use std::future::Future;
 use std::hash::Hash;
 use std::time::Duration;
 
-use pilotman_core::Result;
 use pilotman_core::backend::BoxFuture;
+use pilotman_core::{Error, Result};
 use tokio::sync::watch;
 
 /// How sessions are opened.
@@ -38,6 +38,11 @@ pub trait Request: Clone + Send + Sync + 'static {
 
     /// Whether a session that has a hold of the same key by this other request can be asked for this one as well.
     fn can_join(&self, other: &Self) -> bool;
+
+    /// Whether its hold has a session of its own, with nothing beside it: one that may be upgraded waits there later on.
+    fn is_alone(&self) -> bool {
+        false
+    }
 }
 
 /// What the server gave.
@@ -120,6 +125,31 @@ pub trait Session: Send + 'static {
     ///
     /// One round trip for all of them.
     fn unlock(&mut self, holds: &[(Self::Request, Self::Cookie)]) -> impl Future<Output = Result<Vec<bool>>> + Send;
+
+    /// Makes a write of an upgradeable read, whose request [is alone](Request::is_alone) and which is all that this session
+    /// holds. Without `stop` it doesn't wait; with it, it waits until it is stopped. `false`: the hold is what it was. If the
+    /// server gave what was asked for as it was stopped, it is kept, and released with the hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::try_lock`]; the hold is what it was, or the session is not [usable](Self::is_usable) any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: a session whose statement was dropped is given up.
+    ///
+    /// # Cost
+    ///
+    /// One round trip, and the wait.
+    fn upgrade(
+        &mut self,
+        request: &Self::Request,
+        cookie: &Self::Cookie,
+        stop: Option<Stop>,
+    ) -> impl Future<Output = Result<bool>> + Send {
+        let _ = (request, cookie, stop);
+        std::future::ready(Err(Error::unsupported("this database has no upgradeable reads")))
+    }
 
     /// Makes a new fencing token for a hold of this session.
     ///

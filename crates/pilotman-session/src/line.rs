@@ -51,6 +51,7 @@ pub(crate) enum Command<S: Session> {
     Release { ids: Vec<AttemptId>, reply: oneshot::Sender<Vec<Result<Released>>> },
     Abandon { id: AttemptId, reply: oneshot::Sender<()> },
     Mint { id: AttemptId, reply: oneshot::Sender<Result<u64>> },
+    Upgrade { id: AttemptId, waits: bool, reply: oneshot::Sender<Result<bool>> },
     Visit(Visit<S>),
     End { reply: oneshot::Sender<()> },
 }
@@ -135,7 +136,7 @@ impl<S: Session> State<S> {
         if is_empty {
             return (self.busy == 0 || shares).then_some(Fit::Empty);
         }
-        if !shares {
+        if !shares || request.is_alone() || self.is_taken_alone() {
             return None;
         }
         let open = || self.open.iter().map(|(_, other)| other).filter(|other| other.key() == request.key());
@@ -143,6 +144,13 @@ impl<S: Session> State<S> {
             false => Some(Fit::Shared),
             true => (self.can_join(request) && open().all(|other| request.can_join(other))).then_some(Fit::Joined),
         }
+    }
+
+    /// Whether what it holds, or may come to hold, bears nothing beside it.
+    fn is_taken_alone(&self) -> bool {
+        let mut requests = self.holds.values().map(|held| &held.request).chain(self.open.iter().map(|(_, open)| open));
+        // There is one only, if so.
+        requests.next().is_some_and(Request::is_alone)
     }
 
     /// Whether all holds of its key bear another one by this request.

@@ -407,6 +407,54 @@ impl<D: Driver> Sessions<D> {
         }
     }
 
+    /// As [`Backend::upgrade`](pilotman_core::backend::Backend::upgrade).
+    ///
+    /// # Errors
+    ///
+    /// `Lost` if the hold is gone, or whatever ended the wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// Its wait on the server is ended. If the upgrade was given just then it stays in force until the hold is released.
+    ///
+    /// # Cost
+    ///
+    /// One wait of the driver.
+    pub async fn upgrade(&self, hold: &Holding) -> Result<()> {
+        match self.ask_upgrade(hold, true).await? {
+            true => Ok(()),
+            // Only who has gone stops it, or who ends the session.
+            false => Err(Error::lost(LossReason::SessionEnded)),
+        }
+    }
+
+    /// As [`Backend::try_upgrade`](pilotman_core::backend::Backend::try_upgrade).
+    ///
+    /// # Errors
+    ///
+    /// `Lost` if the hold is gone, or what kept the attempt from being made.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was asked of the session is done in any case.
+    ///
+    /// # Cost
+    ///
+    /// One statement of the driver.
+    pub async fn try_upgrade(&self, hold: &Holding) -> Result<bool> {
+        self.ask_upgrade(hold, false).await
+    }
+
+    async fn ask_upgrade(&self, hold: &Holding, waits: bool) -> Result<bool> {
+        let gone = || Error::lost(LossReason::SessionEnded);
+        let line = &hold.state::<SessionHold<D::Session>>().ok_or_else(gone)?.line;
+        let (reply, answer) = oneshot::channel();
+        match line.send(Command::Upgrade { id: hold.attempt.id, waits, reply }) {
+            true => answer.await.unwrap_or_else(|_| Err(gone())),
+            false => Err(gone()),
+        }
+    }
+
     /// As [`Backend::verify`](pilotman_core::backend::Backend::verify): whether the session has ended.
     pub fn verify(&self, hold: &Holding) -> Option<LossReason> {
         let over = hold.state::<SessionHold<D::Session>>().is_none_or(|hold| hold.line.is_over());

@@ -255,6 +255,7 @@ impl<D: Driver> Task<D> {
                     }
                 }
             }
+            Command::Upgrade { id, waits, reply } => self.upgrade((id, waits), reply, state, backlog).await,
             Command::Visit(visit) => {
                 let visited = visit(&mut self.session);
                 let visited = async {
@@ -353,6 +354,77 @@ impl<D: Driver> Task<D> {
         None
     }
 
+    /// Upgrades a hold, for as long as somebody wants it and nothing else is asked of the session.
+    async fn upgrade(
+        &mut self,
+        (id, waits): (AttemptId, bool),
+        mut reply: oneshot::Sender<Result<bool>>,
+        state: &mut State,
+        backlog: &mut VecDeque<Command<D::Session>>,
+    ) -> Option<Over> {
+        let held = self.mourner.line.state().held(id).map(|held| (held.request.clone(), held.cookie.clone()));
+        let Some((request, cookie)) = held else {
+            let _ = reply.send(Err(Error::lost(LossReason::Gone)));
+            return None;
+        };
+        let lost = || Err(Error::lost(LossReason::SessionEnded));
+        if !waits {
+            return match state.run(self.session.upgrade(&request, &cookie, None)).await {
+                Step::Answered(upgraded) => {
+                    self.close_unless_usable();
+                    let _ = reply.send(upgraded);
+                    None
+                }
+                Step::Over(over) => {
+                    self.mourner.line.state().close();
+                    let _ = reply.send(lost());
+                    Some(over)
+                }
+            };
+        }
+        let (stopper, stop) = Stop::new();
+        let (mut until, mut is_wanted) = (Time::NEVER, true);
+        let answer = {
+            let mut waiting = pin!(self.session.upgrade(&request, &cookie, Some(stop)));
+            loop {
+                let late = Sleep::until(state.clock.clone(), until);
+                tokio::select! {
+                    biased;
+                    answer = &mut waiting => break answer,
+                    () = reply.closed(), if is_wanted => is_wanted = false,
+                    command = self.commands.recv(), if is_wanted => {
+                        // It is this hold's release, or the end of the session.
+                        backlog.extend(command);
+                        is_wanted = false;
+                    }
+                    () = &mut state.closed => {
+                        self.mourner.line.state().close();
+                        let _ = reply.send(lost());
+                        return Some(Over::Closed);
+                    }
+                    () = late => {
+                        self.mourner.line.state().close();
+                        let _ = reply.send(lost());
+                        return Some(Over::Unknown);
+                    }
+                }
+                let _ = stopper.send(true);
+                until = until.min(state.clock.now().after(state.limit));
+            }
+        };
+        state.heard = state.clock.now();
+        self.close_unless_usable();
+        let _ = reply.send(answer);
+        None
+    }
+
+    /// Before whoever asked looks whether it has ended.
+    fn close_unless_usable(&self) {
+        if !self.session.is_usable() {
+            self.mourner.line.state().close();
+        }
+    }
+
     /// Gives back what these attempts hold here.
     async fn release(&mut self, ids: &[AttemptId], state: &mut State) -> Result<Vec<Result<Released>>, Over> {
         let (mut known, mut holds) = (Vec::new(), Vec::new());
@@ -431,6 +503,7 @@ fn refuse<S: Session>(command: Command<S>) -> Option<oneshot::Sender<()>> {
         }
         Command::Abandon { reply, .. } => drop(reply.send(())),
         Command::Mint { reply, .. } => drop(reply.send(Err(Error::lost(LossReason::SessionEnded)))),
+        Command::Upgrade { reply, .. } => drop(reply.send(Err(Error::lost(LossReason::SessionEnded)))),
         Command::Visit(visit) => drop(visit),
         Command::End { reply } => return Some(reply),
     }
