@@ -19,6 +19,8 @@ use crate::worker::{self, Worker};
 
 /// So many threads may hang in connecting: the driver in Rust waits for an answer without a limit.
 const OPENING: usize = 8;
+/// And so many may hang in calls that nobody waits for any longer, beside those of sessions that are in use.
+const HANGING: usize = 64;
 
 /// See the [module](self). Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +32,7 @@ pub(crate) struct Connector {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) environment: OnceLock<Environment>,
     opening: Arc<Semaphore>,
+    threads: Arc<Semaphore>,
 }
 
 impl fmt::Debug for OracleDriver {
@@ -48,7 +51,8 @@ impl pilotman_session::Driver for OracleDriver {
 
 impl Connector {
     pub(crate) fn new(oracle: Oracle, driver: Arc<dyn Driver>) -> Self {
-        Self { oracle, driver, environment: OnceLock::new(), opening: Arc::new(Semaphore::new(OPENING)) }
+        let (opening, threads) = (Semaphore::new(OPENING), Semaphore::new(oracle.sessions.max_sessions + HANGING));
+        Self { oracle, driver, environment: OnceLock::new(), opening: opening.into(), threads: threads.into() }
     }
 
     pub(crate) fn environment(&self) -> Result<&Environment> {
@@ -86,10 +90,13 @@ impl Connector {
     /// A connection that can be asked something.
     pub(crate) async fn log_in(&self, limit: Duration) -> Result<Worker> {
         // Within half of the time, so that who waits in vain hears why.
-        let queue = async { Ok(self.opening.clone().acquire_owned().await) };
-        let turn = self.within(limit / 2, queue, || worker::too_many_openings(limit / 2)).await?;
-        let turn = turn.map_err(|_| Error::new(ErrorKind::Closed, "no more sessions are opened"))?;
-        Worker::open(self.driver.clone(), limit, turn).await.map_err(|failure| failure::of_connecting(&self.oracle, failure))
+        let closed = |_| Error::new(ErrorKind::Closed, "no more sessions are opened");
+        let turn = async {
+            let thread = self.threads.clone().acquire_owned().await.map_err(closed)?;
+            Ok((thread, self.opening.clone().acquire_owned().await.map_err(closed)?))
+        };
+        let (thread, turn) = self.within(limit / 2, turn, || worker::too_many_hang(limit / 2)).await?;
+        Worker::open(self.driver.clone(), limit, (thread, turn)).await.map_err(|failure| failure::of_connecting(&self.oracle, failure))
     }
 
     async fn begin(self: &Arc<Self>, limit: Duration) -> Result<OracleSession> {

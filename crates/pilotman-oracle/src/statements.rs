@@ -192,3 +192,75 @@ pub(crate) fn number(values: &[Value], at: usize) -> Option<i64> {
 pub(crate) fn count(values: &[Value], at: usize) -> Option<u64> {
     number(values, at).and_then(|number| u64::try_from(number).ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::driver::Bind;
+
+    fn rendered(title: &str, call: &Call) -> String {
+        let mut text = format!("## {title}\n{}\n", call.text);
+        for (name, bind) in &call.binds {
+            let bind = match bind {
+                Bind::In(Value::Number(number)) => format!("IN NUMBER {number}"),
+                Bind::In(Value::Text(text)) => format!("IN VARCHAR2 {text:?}"),
+                Bind::In(Value::Null) => "IN NULL".to_owned(),
+                Bind::OutNumber => "OUT NUMBER".to_owned(),
+                Bind::OutText => "OUT VARCHAR2".to_owned(),
+            };
+            writeln!(text, "  :{name} {bind}").unwrap();
+        }
+        text
+    }
+
+    /// What a database is sent is pinned: nobody has run it on a real one, so a change must be seen.
+    #[test]
+    fn the_texts_are_those_that_are_pinned() {
+        const SEQUENCE: &str = "\"PILOTMAN_FENCING_TOKEN\"";
+        let (name, handle) = ("invoice:42", "10737418241073741824187");
+        let calls = [
+            ("the beginning of a session", begin("pilotman")),
+            ("check", check()),
+            ("a first attempt", first_request(name, Mode::Exclusive, 0)),
+            ("a first slice of a wait", first_request(name, Mode::Read, 1)),
+            ("an attempt", request(handle, Mode::Exclusive, 0)),
+            ("a slice of a wait", request(handle, Mode::Upgradeable, 1)),
+            ("a slice of an upgrade", convert(handle, Mode::Exclusive, 1)),
+            ("a release", release([handle].into_iter())),
+            ("three releases", release([handle, "b", "c"].into_iter())),
+            ("a name is still in use", refresh(name)),
+            ("a token", token(SEQUENCE)),
+            ("the sequence is made", make_sequence(SEQUENCE)),
+            ("a session is ended", kill(&SessionId { sid: 17, serial: 4711, instance: 1 })),
+            ("who holds a name", holders(Some(name))),
+            ("who holds what", holders(None)),
+            ("doctor: version", version()),
+            ("doctor: profile", limits()),
+            ("doctor: failover", failover()),
+            ("doctor: character set", character_set()),
+            ("doctor: sequence", sequence(SEQUENCE)),
+            ("doctor: sequence of somebody else", sequence("\"APP\".\"TOKEN\"")),
+        ];
+        let all: Vec<_> = calls.iter().map(|(title, call)| rendered(title, call)).collect();
+        let all = all.join("\n");
+        assert_eq!(all, include_str!("statements.snap"), "if this is right, put it into statements.snap:\n{all}");
+    }
+
+    #[test]
+    fn values_are_read_or_none() {
+        let values = [Value::Number(-1), Value::Text(" 7".into()), Value::Text("x".into()), Value::Null];
+        assert_eq!((number(&values, 0), count(&values, 0), text(&values, 0)), (Some(-1), None, Some("-1".to_owned())));
+        assert_eq!((number(&values, 1), count(&values, 1)), (Some(7), Some(7)));
+        assert_eq!((number(&values, 2), number(&values, 3), number(&values, 4)), (None, None, None));
+    }
+
+    #[test]
+    fn as_many_releases_stand_in_one_block_as_there_are() {
+        let handles: Vec<String> = (0..RELEASED_AT_ONCE).map(|nth| nth.to_string()).collect();
+        let call = release(handles.iter().map(String::as_str));
+        assert_eq!(call.binds.len(), 2 * RELEASED_AT_ONCE);
+        assert_eq!(call.text.matches("DBMS_LOCK.RELEASE").count(), RELEASED_AT_ONCE);
+    }
+}

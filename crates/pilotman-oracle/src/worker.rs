@@ -24,19 +24,24 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Opens a connection in a thread of its own. If nobody waits for it any longer, it is closed again. `held` is kept until it is
-    /// open or can't be.
-    pub(crate) async fn open(driver: Arc<dyn Driver>, limit: Duration, held: impl Send + 'static) -> Result<Self, Failure> {
+    /// Opens a connection in a thread of its own. If nobody waits for it any longer, it is closed again. `thread` is kept until the
+    /// thread ends, and `turn` until the connection is open or can't be.
+    pub(crate) async fn open<T: Send + 'static, U: Send + 'static>(
+        driver: Arc<dyn Driver>,
+        limit: Duration,
+        (thread_of, turn): (T, U),
+    ) -> Result<Self, Failure> {
         let (reply, answer) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("pilotman-oracle".to_owned());
-        let spawned = thread.spawn(move || {
+        let named = std::thread::Builder::new().name("pilotman-oracle".to_owned());
+        let spawned = named.spawn(move || {
             let connected = calmly(|| driver.connect(limit));
-            drop(held);
+            drop(turn);
             match connected {
                 Ok(connection) => serve(connection, reply),
                 // Whoever asked may have gone.
                 Err(failure) => drop(reply.send(Err(failure))),
             }
+            drop(thread_of);
         });
         if let Err(error) = spawned {
             return Err(Failure::over(format!("no thread could be started for a session: {error}")));
@@ -139,8 +144,8 @@ fn calmly<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
 }
 
 /// An error of opening, for who has no failure of the driver to show.
-pub(crate) fn too_many_openings(limit: Duration) -> Error {
-    Error::unavailable(format!("earlier attempts to connect are still without an answer, after {limit:?}"))
+pub(crate) fn too_many_hang(limit: Duration) -> Error {
+    Error::unavailable(format!("earlier attempts to connect, or calls, are still without an answer, after {limit:?}"))
         .with_advice("see whether the database answers at all")
         .no_effect(true)
 }

@@ -13,6 +13,8 @@ pub use pilotman_azure as azure;
 pub use pilotman_file as file;
 #[cfg(feature = "mysql")]
 pub use pilotman_mysql as mysql;
+#[cfg(feature = "oracle")]
+pub use pilotman_oracle as oracle;
 #[cfg(feature = "os")]
 pub use pilotman_os as os;
 #[cfg(feature = "postgres")]
@@ -34,7 +36,14 @@ mod locks;
 mod percent;
 mod query;
 mod scheme;
-#[cfg(any(feature = "azure", feature = "mysql", feature = "postgres", feature = "redis", feature = "zookeeper"))]
+#[cfg(any(
+    feature = "azure",
+    feature = "mysql",
+    feature = "oracle",
+    feature = "postgres",
+    feature = "redis",
+    feature = "zookeeper"
+))]
 mod secret;
 
 pub use backends::{BackendInfo, backends};

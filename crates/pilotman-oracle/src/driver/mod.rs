@@ -160,7 +160,8 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     fn connect(&self, limit: Duration) -> Result<Box<dyn Connection>, Failure>;
 }
 
-/// A session. Calls block; each has a time limit, after which the session is of no use any more.
+/// A session. Calls block. Each is told after which time nobody waits for it any longer, and may then fail, or go on: the session is of
+/// no use any more.
 pub trait Connection: Send {
     /// Runs a PL/SQL block and returns the OUT binds, in the order in which they stand in the call.
     ///
@@ -189,6 +190,6 @@ pub trait Connection: Send {
     /// Logs off.
     fn close(self: Box<Self>);
 
-    /// Closes the connection without a farewell that could hang.
+    /// Closes the connection of a session of which nothing is known any more.
     fn abort(self: Box<Self>);
 }

@@ -1,5 +1,11 @@
 //! Oracle's driver in Rust. It blocks, and can't be interrupted.
+//!
+//! Its time limits of calls are not used. When one strikes in the middle of an answer, the driver goes on with what its buffer had
+//! before, panics, and panics again as it cleans up, which ends the process. Whoever waits for a call watches the time instead, and
+//! leaves it to its thread.
 
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use oracledb::{DB_TYPE_NUMBER, DB_TYPE_VARCHAR, DbType, ErrorKind, OracleNumber, Row, ToDbValue};
@@ -10,8 +16,6 @@ use crate::options::Oracle;
 
 /// So many texts keep their cursors.
 const STATEMENTS: usize = 40;
-/// A session of which nothing is known is asked once more, to close its socket if it doesn't answer.
-const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// See the [module](self).
 pub(crate) struct Thin(oracledb::Config);
@@ -84,13 +88,6 @@ impl Driver for Thin {
 
 struct Session(oracledb::Connection);
 
-impl Session {
-    /// The time limit of the next call. After it the driver tries to end the call, which may take as long again.
-    fn limit(&self, limit: Duration) -> Result<(), Failure> {
-        self.0.set_call_timeout(Some(limit.max(Duration::from_millis(1)))).map_err(failure)
-    }
-}
-
 /// Binds as the driver takes them.
 fn binds(call: &Call) -> Vec<Box<dyn ToDbValue>> {
     let bind = |bind: &Bind| -> Box<dyn ToDbValue> {
@@ -121,10 +118,17 @@ fn value(row: &Row, at: usize, of: &DbType) -> Result<Value, Failure> {
 }
 
 impl Connection for Session {
-    fn run(&mut self, call: &Call, limit: Duration) -> Result<Vec<Value>, Failure> {
-        self.limit(limit)?;
+    fn run(&mut self, call: &Call, _: Duration) -> Result<Vec<Value>, Failure> {
         let binds = binds(call);
-        let mut result = self.0.execute_named(&call.text, &named(call, &binds)).map_err(failure)?;
+        let statement = self.0.statement(&call.text).and_then(|statement| statement.build()).map_err(failure)?;
+        // A statement that is dropped after a panic of the driver panics too, and that would end the process.
+        let mut statement = ManuallyDrop::new(statement);
+        let done = catch_unwind(AssertUnwindSafe(|| statement.execute_named(&named(call, &binds))));
+        let Ok(result) = done else {
+            return Err(Failure::over("the database's answer is none that the driver knows"));
+        };
+        drop(ManuallyDrop::into_inner(statement));
+        let mut result = result.map_err(failure)?;
         let row = result.out_bind_data();
         let outs = call.binds.iter().filter_map(|(_, bind)| match bind {
             Bind::In(_) => None,
@@ -134,8 +138,7 @@ impl Connection for Session {
         outs.enumerate().map(|(at, of)| value(&row, at, of)).collect()
     }
 
-    fn query(&mut self, call: &Call, limit: Duration) -> Result<Vec<Vec<Value>>, Failure> {
-        self.limit(limit)?;
+    fn query(&mut self, call: &Call, _: Duration) -> Result<Vec<Vec<Value>>, Failure> {
         let binds = binds(call);
         let rows = self.0.query_named(&call.text, &named(call, &binds)).map_err(failure)?;
         let read = |row: Result<Row, oracledb::Error>| {
@@ -146,8 +149,7 @@ impl Connection for Session {
         rows.map(read).collect()
     }
 
-    fn ping(&mut self, limit: Duration) -> Result<(), Failure> {
-        self.limit(limit)?;
+    fn ping(&mut self, _: Duration) -> Result<(), Failure> {
         self.0.ping().map_err(failure)
     }
 
@@ -161,12 +163,10 @@ impl Connection for Session {
         }
     }
 
-    /// The driver says farewell whenever a connection is dropped, and waits for the answer without a limit; but it closes the socket
-    /// of one that doesn't answer a call that has a limit.
-    fn abort(mut self: Box<Self>) {
-        if self.ping(LAST_WORD).is_ok() {
-            self.close();
-        }
+    /// The driver says farewell whenever a connection is dropped, and waits for the answer without a limit. Without a connection
+    /// it does not.
+    fn abort(self: Box<Self>) {
+        self.close();
     }
 }
 

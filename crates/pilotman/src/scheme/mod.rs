@@ -15,6 +15,8 @@ pub(crate) mod file;
 pub(crate) mod memory;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
+#[cfg(feature = "oracle")]
+pub(crate) mod oracle;
 #[cfg(feature = "os")]
 pub(crate) mod os;
 #[cfg(feature = "postgres")]
@@ -23,7 +25,7 @@ pub(crate) mod postgres;
 pub(crate) mod redis;
 #[cfg(feature = "redis")]
 pub(crate) mod redlock;
-#[cfg(any(feature = "mysql", feature = "postgres"))]
+#[cfg(any(feature = "mysql", feature = "oracle", feature = "postgres"))]
 mod sessions;
 #[cfg(feature = "zookeeper")]
 pub(crate) mod zookeeper;
@@ -87,6 +89,17 @@ pub(crate) const ALL: &[Scheme] = &[
         #[cfg(feature = "mysql")]
         open: Some(mysql::open),
         #[cfg(not(feature = "mysql"))]
+        open: None,
+    },
+    Scheme {
+        kind: "oracle",
+        schemes: &["oracle"],
+        example: "oracle://app@127.0.0.1:1521/SHOP",
+        feature: "oracle",
+        several_hosts: true,
+        #[cfg(feature = "oracle")]
+        open: Some(oracle::open),
+        #[cfg(not(feature = "oracle"))]
         open: None,
     },
     Scheme {
