@@ -1,7 +1,7 @@
 //! The database behind the stand-in: `DBMS_LOCK`, sequences, and what little else the backend asks for.
 
-use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::database::{Cell, Column, Database, OraError, Outcome, Value};
@@ -204,7 +204,9 @@ impl Run<'_> {
         let value = if value == Value::Text(String::new()) { Value::Null } else { value };
         match place {
             // A bind that the client didn't send is an error of its own, told when it's read.
-            Place::Bind(number) => self.outs.iter_mut().skip(*number).take(1).for_each(|out| *out = Some(value.clone())),
+            Place::Bind(number) => {
+                self.outs.iter_mut().skip(*number).take(1).for_each(|out| *out = Some(value.clone()))
+            }
             Place::Variable(name) => drop(self.variables.insert(name.clone(), value)),
         }
     }
@@ -253,7 +255,8 @@ impl Run<'_> {
             sequence => {
                 let next = sequence.strip_suffix(".NEXTVAL").ok_or_else(|| undeclared(sequence))?.to_owned();
                 let mut state = self.database.state();
-                let value = state.sequences.get_mut(&next).ok_or_else(|| OraError::new(2289, "sequence does not exist"))?;
+                let value =
+                    state.sequences.get_mut(&next).ok_or_else(|| OraError::new(2289, "sequence does not exist"))?;
                 *value += 1;
                 *value
             }
@@ -358,7 +361,9 @@ impl Given {
             // Outside the range of every parameter.
             Some(Value::Null) => Ok(-1),
             Some(Value::Number(number)) => Ok(*number),
-            Some(Value::Text(text)) => text.trim().parse().map_err(|_| OraError::new(6502, "PL/SQL: numeric or value error")),
+            Some(Value::Text(text)) => {
+                text.trim().parse().map_err(|_| OraError::new(6502, "PL/SQL: numeric or value error"))
+            }
         }
     }
 

@@ -147,7 +147,7 @@ impl Connection {
                 Some(answer) => (Reply::Login, answer),
                 None => {
                     let error = OraError::new(1017, "invalid username/password; logon denied");
-                    self.reply(Reply::Login, message::failed(&error))?;
+                    self.reply(Reply::Login, message::failed(&error, 0))?;
                     return Err(Over);
                 }
             },
@@ -163,6 +163,10 @@ impl Connection {
             return Err(Over);
         };
         let shared = Arc::clone(&self.shared);
+        let cursor = match &call {
+            Call::Execute(Execute { sql: None, cursor, .. }) => *cursor,
+            _ => 0,
+        };
         let (reply, result) = match call {
             Call::Execute(execute) => (Reply::Execute, self.execute(sid, execute)),
             Call::Fetch => (Reply::Execute, Err(OraError::new(1002, "fetch out of sequence"))),
@@ -187,7 +191,7 @@ impl Connection {
                     self.send(reply, &marker(MARKER_BREAK))?;
                     self.await_reset()?;
                 }
-                self.reply(reply, message::failed(&error))?;
+                self.reply(reply, message::failed(&error, cursor))?;
                 if error.code == 28 { Err(Over) } else { Ok(()) }
             }
         }
@@ -252,6 +256,7 @@ impl Connection {
         if executions > 1 {
             return Err(OraError::new(3001, "unimplemented feature"));
         }
+        let is_new = sql.is_some();
         if let Some(sql) = sql {
             self.last_cursor = self.last_cursor.checked_add(1).unwrap_or(1);
             cursor = self.last_cursor;
@@ -263,7 +268,9 @@ impl Connection {
             known.types = types;
         }
         let outcome = self.shared.database.execute(sid, &known.sql, &values).inspect_err(|_| {
-            self.cursors.remove(&cursor);
+            if is_new {
+                self.cursors.remove(&cursor);
+            }
         })?;
         let known = self.cursors.get_mut(&cursor).ok_or_else(|| OraError::new(1001, "invalid cursor"))?;
         Ok(match outcome {
@@ -305,7 +312,7 @@ impl Connection {
                     self.received.clear();
                     if packet.body.get(2) == Some(&MARKER_RESET) {
                         let error = OraError::new(1013, "user requested cancel of current operation");
-                        let answer = message::failed(&error).into_bytes();
+                        let answer = message::failed(&error, 0).into_bytes();
                         let mut bytes = self.reset();
                         bytes.extend(packet::write(packet::DATA, Length::Long, &answer, self.largest));
                         self.send(Reply::Reset, &bytes)?;
@@ -346,6 +353,10 @@ impl Connection {
     fn send(&mut self, reply: Reply, bytes: &[u8]) -> Step {
         let gate = &self.shared.gate;
         gate.pass(self.number);
+        if gate.is_stopped() {
+            // Lest a waiter is told of a lock that a session has left as the server stopped.
+            return Err(Over);
+        }
         let mut write = |bytes: &[u8]| self.stream.write_all(bytes).map_err(|_| Over);
         match gate.take(reply) {
             None => write(bytes),

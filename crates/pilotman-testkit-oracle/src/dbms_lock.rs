@@ -211,14 +211,7 @@ impl LockTable {
     ///
     /// # Errors
     /// What ended the session, or this call.
-    pub fn request(
-        &self,
-        sid: Sid,
-        lock: Lock<'_>,
-        mode: i64,
-        timeout: i64,
-        until_commit: bool,
-    ) -> Result<i64, Ended> {
+    pub fn request(&self, sid: Sid, lock: Lock<'_>, mode: i64, timeout: i64, until_commit: bool) -> Result<i64, Ended> {
         let mut state = self.lock();
         state.check(sid)?;
         let (id, mode) = match state.parameters(lock, mode, timeout) {

@@ -80,6 +80,10 @@ impl Gate {
         self.lock().stalled.insert(connection);
     }
 
+    pub(crate) fn stalled(&self) -> usize {
+        self.lock().stalled.len()
+    }
+
     /// A connection that is closed stands still no longer.
     pub(crate) fn release(&self, connection: u64) {
         self.lock().stalled.remove(&connection);

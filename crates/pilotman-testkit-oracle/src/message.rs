@@ -304,9 +304,10 @@ pub(crate) fn status() -> Writer {
     writer
 }
 
-pub(crate) fn failed(error: &OraError) -> Writer {
+/// The end of a call that failed; of a statement that the server still knows, with its cursor, which the client then closes.
+pub(crate) fn failed(error: &OraError, cursor: u16) -> Writer {
     let mut writer = Writer::default();
-    end(&mut writer, 0, 0, Some(error));
+    end(&mut writer, cursor, 0, Some(error));
     writer
 }
 

@@ -150,7 +150,8 @@ impl StandIn {
     /// The sessions that are logged in.
     #[must_use]
     pub fn sessions(&self) -> Vec<Session> {
-        let mut sessions: Vec<Session> = self.shared.state().sessions.values().map(|(_, session)| session.clone()).collect();
+        let mut sessions: Vec<Session> =
+            self.shared.state().sessions.values().map(|(_, session)| session.clone()).collect();
         for session in &mut sessions {
             if let Some(module) = self.builtin.module(session.sid) {
                 session.labels.insert("module", module);
@@ -187,6 +188,12 @@ impl StandIn {
     /// Breaks the next reply of this kind, on whatever connection; faults of one kind strike one after another.
     pub fn inject(&self, reply: Reply, fault: Fault) {
         self.shared.gate.inject(reply, fault);
+    }
+
+    /// How many connections stand still because of [`Fault::Stall`].
+    #[must_use]
+    pub fn stalled(&self) -> usize {
+        self.shared.gate.stalled()
     }
 
     /// Denies the user a privilege.

@@ -210,12 +210,20 @@ mod tests {
     #[test]
     fn integers_and_strings_come_back() {
         for value in [0, 1, 255, 256, 65_536, u64::MAX] {
-            let bytes = { let mut writer = Writer::default(); writer.ub(value); writer.into_bytes() };
+            let bytes = {
+                let mut writer = Writer::default();
+                writer.ub(value);
+                writer.into_bytes()
+            };
             assert_eq!(Reader::new(&bytes).ub().unwrap(), value);
         }
         for length in [0, 1, LONGEST_SHORT, LONGEST_SHORT + 1, CHUNK + 1] {
             let string = vec![7; length];
-            let bytes = { let mut writer = Writer::default(); writer.string(&string); writer.into_bytes() };
+            let bytes = {
+                let mut writer = Writer::default();
+                writer.string(&string);
+                writer.into_bytes()
+            };
             assert_eq!(Reader::new(&bytes).string().unwrap(), string);
             assert!(matches!(Reader::new(&bytes[..bytes.len() - 1]).string(), Err(Unread::Short)), "cut");
         }

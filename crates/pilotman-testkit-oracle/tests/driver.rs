@@ -115,12 +115,7 @@ fn runs_the_backends_blocks() {
     let mut result = connection
         .execute_named(
             RELEASE_TWO,
-            &[
-                ("answer1", &DB_TYPE_NUMBER),
-                ("handle1", &handle),
-                ("answer2", &DB_TYPE_NUMBER),
-                ("handle2", &other),
-            ],
+            &[("answer1", &DB_TYPE_NUMBER), ("handle1", &handle), ("answer2", &DB_TYPE_NUMBER), ("handle2", &other)],
         )
         .unwrap();
     let row = result.out_bind_data();
@@ -157,7 +152,8 @@ fn what_it_does_not_know_is_an_error_and_noted() {
     let unknown = ["BEGIN SYS.SOMETHING; END;", "BEGIN NULL", "SELECT 1 FROM v$session", "BEGIN :x := 'open; END;"];
     let expected = [6550, 6550, 942, 6550];
     for (sql, expected) in unknown.into_iter().zip(expected) {
-        let result = if sql.contains(":x") { connection.execute(sql, &[&DB_TYPE_NUMBER]) } else { connection.execute(sql, &[]) };
+        let result =
+            if sql.contains(":x") { connection.execute(sql, &[&DB_TYPE_NUMBER]) } else { connection.execute(sql, &[]) };
         // The driver itself refuses what it can't parse.
         match result.map(drop).unwrap_err().kind() {
             ErrorKind::DbError(error) => assert_eq!(error.code(), expected, "{sql}"),
@@ -243,11 +239,17 @@ fn a_session_that_ends_frees_its_locks() {
             assert!(stand_in.kill(sid));
             assert!(stand_in.locks().is_empty(), "killed, and the locks are free at once");
             assert_eq!(code(&connection.ping().unwrap_err()), 28);
-            assert!(matches!(connection.ping().unwrap_err().kind(), ErrorKind::DeadConnection | ErrorKind::StreamOperation));
+            assert!(matches!(
+                connection.ping().unwrap_err().kind(),
+                ErrorKind::DeadConnection | ErrorKind::StreamOperation
+            ));
         },
         |stand_in, connection| {
             assert!(stand_in.disconnect(connection.session_id().unwrap() as u32));
-            assert!(matches!(connection.ping().unwrap_err().kind(), ErrorKind::DeadConnection | ErrorKind::StreamOperation));
+            assert!(matches!(
+                connection.ping().unwrap_err().kind(),
+                ErrorKind::DeadConnection | ErrorKind::StreamOperation
+            ));
         },
     ];
     for end in endings {

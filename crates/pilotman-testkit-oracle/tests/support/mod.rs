@@ -14,7 +14,8 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub const SESSION: &str = "BEGIN EXECUTE IMMEDIATE 'ALTER SESSION SET NLS_COMP=BINARY NLS_SORT=BINARY'; SYS.DBMS_APPLICATION_INFO.SET_MODULE(module_name => :module, action_name => NULL); :sid := SYS_CONTEXT('USERENV', 'SID'); :instance := SYS_CONTEXT('USERENV', 'INSTANCE'); :role := SYS_CONTEXT('USERENV', 'DATABASE_ROLE'); END;";
 pub const FIRST_REQUEST: &str = "DECLARE handle VARCHAR2(128); BEGIN SYS.DBMS_LOCK.ALLOCATE_UNIQUE(lockname => :name, lockhandle => handle); :handle := handle; :answer := SYS.DBMS_LOCK.REQUEST(lockhandle => handle, lockmode => :lockmode, timeout => :timeout, release_on_commit => FALSE); END;";
 pub const REQUEST: &str = "BEGIN :answer := SYS.DBMS_LOCK.REQUEST(lockhandle => :handle, lockmode => :lockmode, timeout => :timeout, release_on_commit => FALSE); END;";
-pub const CONVERT: &str = "BEGIN :answer := SYS.DBMS_LOCK.CONVERT(lockhandle => :handle, lockmode => :lockmode, timeout => :timeout); END;";
+pub const CONVERT: &str =
+    "BEGIN :answer := SYS.DBMS_LOCK.CONVERT(lockhandle => :handle, lockmode => :lockmode, timeout => :timeout); END;";
 pub const RELEASE: &str = "BEGIN :answer1 := SYS.DBMS_LOCK.RELEASE(lockhandle => :handle1); END;";
 pub const RELEASE_TWO: &str = "BEGIN :answer1 := SYS.DBMS_LOCK.RELEASE(lockhandle => :handle1); :answer2 := SYS.DBMS_LOCK.RELEASE(lockhandle => :handle2); END;";
 pub const CHECK: &str = "BEGIN :answer := SYS.DBMS_LOCK.RELEASE(id => 1073741823); END;";
@@ -23,9 +24,14 @@ pub const TOKEN: &str = "DECLARE token NUMBER; BEGIN EXECUTE IMMEDIATE 'SELECT \
 pub const MAKE_SEQUENCE: &str = "BEGIN EXECUTE IMMEDIATE 'CREATE SEQUENCE \"PILOTMAN_FENCING_TOKEN\" START WITH 1 INCREMENT BY 1 NOCYCLE CACHE 20 ORDER'; END;";
 
 pub fn connect_as(stand_in: &StandIn, user: &str, password: &str, service: &str) -> Result<Connection, Error> {
-    let config = oracledb::Config::default()
-        .set_credentials(user, password)
-        .set_connect_string(&format!("{}/{service}", stand_in.address()))?;
+    let address = stand_in.address();
+    // Without RETRY_DELAY the driver sleeps for a second after a connection that failed.
+    let descriptor = format!(
+        "(DESCRIPTION=(RETRY_DELAY=0)(ADDRESS=(PROTOCOL=tcp)(HOST={})(PORT={}))(CONNECT_DATA=(SERVICE_NAME={service})))",
+        address.ip(),
+        address.port(),
+    );
+    let config = oracledb::Config::default().set_credentials(user, password).set_connect_string(&descriptor)?;
     oracledb::connect(config)
 }
 
@@ -79,7 +85,10 @@ pub fn code(error: &Error) -> usize {
 }
 
 /// Runs a call on a thread of its own, for as long as that may take. `None` if it hangs, `Err` if it panics.
-pub fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 'static) -> Option<thread::Result<T>> {
+pub fn within<T: Send + 'static>(
+    limit: Duration,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Option<thread::Result<T>> {
     let (sender, receiver) = mpsc::channel();
     let thread = thread::spawn(move || {
         let result = call();
