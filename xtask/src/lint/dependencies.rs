@@ -42,7 +42,7 @@ pub(super) fn role(package: &str) -> Option<Role<'_>> {
             "session" => Role::Session,
             "cli" => Role::Command,
             "conformance" => Role::Conformance,
-            "testkit" => Role::Testkit,
+            "testkit" | "testkit-oracle" => Role::Testkit,
             "bench" | "models" => Role::Tool,
             backend => Role::Backend(backend),
         },
