@@ -95,7 +95,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, OraError> {
             let name = word(at);
             at += name.chars().count();
             found.push(Token::Word(name.to_uppercase()));
-        } else if let Some(sign) = ["(", ")", ",", ";", "."].into_iter().find(|sign| sign.starts_with(c)) {
+        } else if let Some(sign) = ["(", ")", ",", ";", ".", "="].into_iter().find(|sign| sign.starts_with(c)) {
             at += 1;
             found.push(Token::Sign(sign));
         } else {
