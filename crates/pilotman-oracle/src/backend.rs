@@ -195,7 +195,9 @@ impl Backend for OracleBackend {
     fn inspect<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Inspection>> {
         Box::pin(async move {
             let (name, target) = (self.request(target, false)?.name, target.clone());
-            self.sessions.visit(move |session| Box::pin(async move { inspect::look(session, &name, &target).await })).await
+            self.sessions
+                .visit(move |session| Box::pin(async move { inspect::look(session, &name, &target).await }))
+                .await
         })
     }
 
@@ -206,7 +208,9 @@ impl Backend for OracleBackend {
     fn force_release<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Vec<Holder>>> {
         Box::pin(async move {
             let name = self.request(target, false)?.name;
-            self.sessions.visit(move |session| Box::pin(async move { inspect::end_holders(session, &name).await })).await
+            self.sessions
+                .visit(move |session| Box::pin(async move { inspect::end_holders(session, &name).await }))
+                .await
         })
     }
 

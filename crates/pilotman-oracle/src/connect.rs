@@ -96,7 +96,9 @@ impl Connector {
             Ok((thread, self.opening.clone().acquire_owned().await.map_err(closed)?))
         };
         let (thread, turn) = self.within(limit / 2, turn, || worker::too_many_hang(limit / 2)).await?;
-        Worker::open(self.driver.clone(), limit, (thread, turn)).await.map_err(|failure| failure::of_connecting(&self.oracle, failure))
+        Worker::open(self.driver.clone(), limit, (thread, turn))
+            .await
+            .map_err(|failure| failure::of_connecting(&self.oracle, failure))
     }
 
     async fn begin(self: &Arc<Self>, limit: Duration) -> Result<OracleSession> {
@@ -116,9 +118,9 @@ impl Connector {
             .with_advice("connect to the primary, by a service that runs only there")
             .no_effect(true));
         }
-        let id = worker.serial.and_then(|serial| {
-            Some(SessionId { sid: count(&answer, 0)?, serial, instance: count(&answer, 1)? })
-        });
+        let id = worker
+            .serial
+            .and_then(|serial| Some(SessionId { sid: count(&answer, 0)?, serial, instance: count(&answer, 1)? }));
         Ok(OracleSession::new(self.clone(), worker, id))
     }
 }

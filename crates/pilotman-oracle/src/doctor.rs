@@ -62,8 +62,11 @@ async fn failover(session: &mut OracleSession) -> Finding {
             return Finding::fine("failover", "the driver in Rust knows no transparent failover");
         }
         Err(_) => {
-            return Finding::note("failover", "V$SESSION can't be read, so that transparent failover (TAF) can't be seen")
-                .advice("see that the service has none: a session that fails over has lost its locks without a word");
+            return Finding::note(
+                "failover",
+                "V$SESSION can't be read, so that transparent failover (TAF) can't be seen",
+            )
+            .advice("see that the service has none: a session that fails over has lost its locks without a word");
         }
     };
     let kind = rows.first().and_then(|row| text(row, 0)).unwrap_or_else(|| "NONE".to_owned());
@@ -134,7 +137,10 @@ async fn tokens(session: &mut OracleSession) -> Finding {
     let sequence = session.oracle().token_sequence.clone();
     let rows = session.query(statements::sequence(&sequence)).await.unwrap_or_default();
     match rows.first().and_then(|row| text(row, 0)).as_deref() {
-        None => Finding::note("tokens", format!("the sequence {sequence} is made when the first fencing token is asked for")),
+        None => Finding::note(
+            "tokens",
+            format!("the sequence {sequence} is made when the first fencing token is asked for"),
+        ),
         Some("Y") => Finding::fine("tokens", "the sequence of the fencing tokens is there, and is in order everywhere"),
         Some(_) => Finding::warning(
             "tokens",
@@ -147,10 +153,13 @@ async fn tokens(session: &mut OracleSession) -> Finding {
 async fn views(session: &mut OracleSession) -> Finding {
     match session.query(statements::holders(Some("pilotman doctor"))).await {
         Ok(_) => Finding::fine("rights", "the user may look who holds locks"),
-        Err(error) if failure::is_missing(&error) || failure::is_forbidden(&error) => {
-            Finding::note("rights", "the user may not look who holds locks: there is no status and no list, and nothing can be broken")
-                .advice("GRANT SELECT ON SYS.DBMS_LOCK_ALLOCATED, SYS.GV_$LOCK and SYS.GV_$SESSION if you want that")
+        Err(error) if failure::is_missing(&error) || failure::is_forbidden(&error) => Finding::note(
+            "rights",
+            "the user may not look who holds locks: there is no status and no list, and nothing can be broken",
+        )
+        .advice("GRANT SELECT ON SYS.DBMS_LOCK_ALLOCATED, SYS.GV_$LOCK and SYS.GV_$SESSION if you want that"),
+        Err(error) => {
+            Finding::note("rights", format!("whether the user may look who holds locks is not known: {error}"))
         }
-        Err(error) => Finding::note("rights", format!("whether the user may look who holds locks is not known: {error}")),
     }
 }

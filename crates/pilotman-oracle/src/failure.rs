@@ -24,9 +24,12 @@ pub(crate) fn answer(number: Option<i64>) -> Result<Answer> {
     match number {
         Some(0) => Ok(Answer::Done),
         Some(1) => Ok(Answer::TimedOut),
-        Some(2) => Err(Error::new(ErrorKind::Deadlock, "the database found a deadlock (DBMS_LOCK: 2)")
-            .with_advice("take locks in the same order everywhere, and upgrade only where nobody waits for what you hold")),
-        Some(3) => Err(Error::new(ErrorKind::Internal, "the database refused a parameter (DBMS_LOCK: 3)").no_effect(true)),
+        Some(2) => Err(Error::new(ErrorKind::Deadlock, "the database found a deadlock (DBMS_LOCK: 2)").with_advice(
+            "take locks in the same order everywhere, and upgrade only where nobody waits for what you hold",
+        )),
+        Some(3) => {
+            Err(Error::new(ErrorKind::Internal, "the database refused a parameter (DBMS_LOCK: 3)").no_effect(true))
+        }
         Some(4) => Ok(Answer::Owned),
         Some(5) => Ok(Answer::IllegalHandle),
         other => {
@@ -49,7 +52,9 @@ pub(crate) fn is_forbidden(failure: &Failure) -> bool {
 /// Whether the package of the locks can't be seen or used by this user.
 pub(crate) fn lacks_grant(failure: &Failure) -> bool {
     let of_package = failure.message.contains("DBMS_LOCK");
-    failure.code == Some(6550) && of_package && ["PLS-00201", "PLS-00904"].iter().any(|code| failure.message.contains(code))
+    failure.code == Some(6550)
+        && of_package
+        && ["PLS-00201", "PLS-00904"].iter().any(|code| failure.message.contains(code))
 }
 
 /// The statement that a database administrator has to run.
@@ -78,7 +83,9 @@ pub(crate) fn of_statement(oracle: &Oracle, failure: Failure) -> Error {
         (After::Usable, Some(16_000)) => Error::misconfigured("the database takes no writes, as a standby does")
             .with_source(failure)
             .with_advice("connect to the primary"),
-        (After::Usable, _) => Error::unavailable("the database refused the statement").with_source(failure).no_effect(true),
+        (After::Usable, _) => {
+            Error::unavailable("the database refused the statement").with_source(failure).no_effect(true)
+        }
     }
 }
 
@@ -86,14 +93,13 @@ pub(crate) fn of_statement(oracle: &Oracle, failure: Failure) -> Error {
 pub(crate) fn of_connecting(oracle: &Oracle, failure: Failure) -> Error {
     let user = oracle.user.as_deref().unwrap_or_default();
     let error = match failure.code {
-        Some(1017 | 28_000 | 28_001 | 1005) => {
-            Error::misconfigured(format!("the database refuses the user {user:?}"))
-                .with_advice("see whether user and password are right, and whether the account is open")
-        }
+        Some(1017 | 28_000 | 28_001 | 1005) => Error::misconfigured(format!("the database refuses the user {user:?}"))
+            .with_advice("see whether user and password are right, and whether the account is open"),
         Some(1045) => Error::misconfigured(format!("the user {user:?} may not log in"))
             .with_advice(format!("have a database administrator run: GRANT CREATE SESSION TO {user}")),
-        Some(18 | 20 | 2391) => Error::unavailable("the database has no session left for this user")
-            .with_advice("raise SESSIONS, PROCESSES or SESSIONS_PER_USER there, or allow fewer sessions here (max-sessions)"),
+        Some(18 | 20 | 2391) => Error::unavailable("the database has no session left for this user").with_advice(
+            "raise SESSIONS, PROCESSES or SESSIONS_PER_USER there, or allow fewer sessions here (max-sessions)",
+        ),
         Some(1033 | 1034 | 1089 | 1090 | 12_514 | 12_528) => Error::unavailable("the database is not open, or not yet"),
         _ if failure.is_permanent => Error::misconfigured("no session could be opened")
             .with_advice("see whether connect string, user, password and wallet are right"),
@@ -106,7 +112,10 @@ pub(crate) fn of_connecting(oracle: &Oracle, failure: Failure) -> Error {
 
 /// A session that holds nothing was told that it has the lock.
 pub(crate) fn has_it_already(mode: Mode) -> Error {
-    Error::new(ErrorKind::Internal, format!("the session has the lock already ({mode:?}), though it should hold nothing"))
+    Error::new(
+        ErrorKind::Internal,
+        format!("the session has the lock already ({mode:?}), though it should hold nothing"),
+    )
 }
 
 #[cfg(test)]
@@ -132,7 +141,10 @@ mod tests {
 
     #[test]
     fn a_missing_grant_is_told_with_the_statement_to_run() {
-        for code in ["PLS-00201: identifier 'SYS.DBMS_LOCK' must be declared", "PLS-00904: insufficient privilege to access object SYS.DBMS_LOCK"] {
+        for code in [
+            "PLS-00201: identifier 'SYS.DBMS_LOCK' must be declared",
+            "PLS-00904: insufficient privilege to access object SYS.DBMS_LOCK",
+        ] {
             let said = format!("ORA-06550: line 1, column 18:\n{code}\nORA-06550: line 1");
             let error = of_statement(&oracle(), Failure::server(6550, said));
             assert_eq!(error.kind(), ErrorKind::Misconfigured);

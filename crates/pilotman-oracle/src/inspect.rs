@@ -27,7 +27,8 @@ struct Row {
 }
 
 fn read(row: &[Value]) -> Row {
-    let shown = |at: usize| text(row, at).map(|text| text.chars().take(60).flat_map(char::escape_debug).collect::<String>());
+    let shown =
+        |at: usize| text(row, at).map(|text| text.chars().take(60).flat_map(char::escape_debug).collect::<String>());
     let session = (|| Some(SessionId { sid: count(row, 4)?, serial: count(row, 5)?, instance: count(row, 6)? }))();
     let words = [("user", shown(7)), ("on", shown(8)), ("program", shown(9)), ("module", shown(10))];
     let words = words.into_iter().filter_map(|(word, text)| text.map(|text| format!(", {word} {text}")));

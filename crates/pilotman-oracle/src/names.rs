@@ -138,7 +138,10 @@ mod tests {
         assert_eq!(expected.len(), 128);
         assert!(expected.ends_with("=="));
         // The hash of nothing, as everybody has it.
-        assert!(base64(&Sha512::digest(b"")).starts_with("z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwv"));
+        assert!(
+            base64(&Sha512::digest(b""))
+                .starts_with("z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwv")
+        );
     }
 
     #[test]

@@ -77,9 +77,10 @@ impl Oracle {
             return Err(bad("has an @ in it: user and password are options of their own"));
         }
         if upper.contains("FAILOVER_MODE") {
-            return Err(Error::misconfigured("the connect string asks for transparent failover (FAILOVER_MODE)").with_advice(
-                "take that out: after a failover the session is another one, and its locks are gone without a word",
-            ));
+            return Err(Error::misconfigured("the connect string asks for transparent failover (FAILOVER_MODE)")
+                .with_advice(
+                    "take that out: after a failover the session is another one, and its locks are gone without a word",
+                ));
         }
         Ok(Self {
             connect_string,
@@ -177,9 +178,8 @@ impl Oracle {
                 self.token_sequence = parts.join(".");
                 Ok(self)
             }
-            false => Err(Error::misconfigured("this is no name of a sequence").with_advice(
-                "write it as in LOCK_TOKEN or APP.LOCK_TOKEN, with letters, digits, _, $ and # only",
-            )),
+            false => Err(Error::misconfigured("this is no name of a sequence")
+                .with_advice("write it as in LOCK_TOKEN or APP.LOCK_TOKEN, with letters, digits, _, $ and # only")),
         }
     }
 
@@ -220,7 +220,9 @@ mod tests {
 
     #[test]
     fn connect_strings_are_taken_or_refused() {
-        for good in ["h/S", "h:1521/S", "tcps://h:2484/S", "(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST=h)(PORT=1)))", "ALIAS"] {
+        for good in
+            ["h/S", "h:1521/S", "tcps://h:2484/S", "(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST=h)(PORT=1)))", "ALIAS"]
+        {
             assert!(Oracle::new(good).is_ok(), "{good}");
         }
         for (bad, says) in [

@@ -147,7 +147,8 @@ impl OracleSession {
     /// The handle is one that the database has just given, or has taken all along.
     fn illegal_handle(&mut self) -> Error {
         self.is_lost = true;
-        Error::new(ErrorKind::Internal, "the database does not know a handle that it gave (DBMS_LOCK: 5)").no_effect(true)
+        Error::new(ErrorKind::Internal, "the database does not know a handle that it gave (DBMS_LOCK: 5)")
+            .no_effect(true)
     }
 
     /// Adds the token that was asked for; without one there is no hold.
@@ -188,7 +189,9 @@ impl OracleSession {
         let handle = self.know(&name, text(&outs, 0))?;
         if handle.text != old {
             self.is_lost = true;
-            return Err(Error::unavailable("the database has forgotten a name while its lock was held").no_effect(false));
+            return Err(
+                Error::unavailable("the database has forgotten a name while its lock was held").no_effect(false)
+            );
         }
         self.held.insert(name, handle);
         Ok(())

@@ -74,9 +74,9 @@ pub(crate) fn release<'a>(handles: impl Iterator<Item = &'a str>) -> Call {
         .map(|nth| format!(":answer{nth} := SYS.DBMS_LOCK.RELEASE(lockhandle => :handle{nth});"))
         .collect();
     let call = Call::new(format!("BEGIN {} END;", calls.join(" ")));
-    (1..).zip(handles).fold(call, |call, (nth, handle)| {
-        call.out_number(format!("answer{nth}")).text(format!("handle{nth}"), handle)
-    })
+    (1..)
+        .zip(handles)
+        .fold(call, |call, (nth, handle)| call.out_number(format!("answer{nth}")).text(format!("handle{nth}"), handle))
 }
 
 /// Says that a name is still in use: the database may forget one that nobody has asked for in ten days, and would give its lock
@@ -112,7 +112,9 @@ pub(crate) fn sequence_ddl(sequence: &str) -> String {
 /// Ends a session.
 pub(crate) fn kill(session: &SessionId) -> Call {
     let SessionId { sid, serial, instance } = session;
-    Call::new(format!("BEGIN EXECUTE IMMEDIATE 'ALTER SYSTEM KILL SESSION ''{sid},{serial},@{instance}'' IMMEDIATE'; END;"))
+    Call::new(format!(
+        "BEGIN EXECUTE IMMEDIATE 'ALTER SYSTEM KILL SESSION ''{sid},{serial},@{instance}'' IMMEDIATE'; END;"
+    ))
 }
 
 /// Who holds or awaits locks that have names: of this name, or all.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pilotman_conformance::{LoseHold, UnderTest};
-use pilotman_oracle::{Oracle, OracleBackend};
+use pilotman_oracle::{Oracle, OracleBackend, SessionOptions};
 
 use fake::{Database, FakeDriver};
 
@@ -26,7 +26,7 @@ fn main() -> std::process::ExitCode {
             let _ = DATABASE.set(running.clone());
             (place, Box::new(running) as Box<dyn Any>)
         })
-        .names(2000)
+        .names(1000)
         // A thread for each session takes its time on a busy machine.
         .settle(Duration::from_millis(300))
         .lose(lose)
@@ -39,7 +39,11 @@ fn connect(place: &str) -> OracleBackend {
     // Before there is a database, the suite only asks what the backend claims.
     let port = place.trim_start_matches('p').parse().unwrap_or(1);
     let oracle = Oracle::new("localhost/TESTS").expect("it is a connect string").user("APP").password("app");
-    OracleBackend::with_driver(oracle, Arc::new(FakeDriver::new(port))).expect("these options are right")
+    // Each upgradeable read has a session of its own, and one case holds many.
+    let mut sessions = SessionOptions::default();
+    sessions.max_sessions = 128;
+    OracleBackend::with_driver(oracle.sessions(sessions), Arc::new(FakeDriver::new(port)))
+        .expect("these options are right")
 }
 
 /// As an administrator does who ends a session.
@@ -53,5 +57,5 @@ fn lose(hold: &LoseHold<'_>) -> bool {
 
 /// No session has a lock any more, or waits for one.
 fn nothing_held(_: &str) {
-    DATABASE.get().expect("it is set up").until("nothing is held", |database| database.locks.seen().is_empty());
+    DATABASE.get().expect("it is set up").until("nothing is held", |database| database.locks.in_use() == 0);
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use narrow::Narrow;
 use pilotman_conformance::{LoseHold, UnderTest};
-use pilotman_oracle::{Oracle, OracleBackend};
+use pilotman_oracle::{Oracle, OracleBackend, SessionOptions};
 use pilotman_testkit_oracle::StandIn;
 
 /// The stand-in of this process. The processes that the suite starts have none of their own.
@@ -39,7 +39,10 @@ fn connect(place: &str) -> Narrow {
     let port = place.trim_start_matches('p').parse().unwrap_or(1u16);
     let oracle = Oracle::new(format!("127.0.0.1:{port}/STANDIN")).expect("it is a connect string");
     let oracle = oracle.user("pilotman").password("a-password").connect_timeout(Duration::from_secs(20));
-    Narrow(OracleBackend::new(oracle).expect("these options are right"))
+    // Each upgradeable read has a session of its own, and one case holds many.
+    let mut sessions = SessionOptions::default();
+    sessions.max_sessions = 128;
+    Narrow(OracleBackend::new(oracle.sessions(sessions)).expect("these options are right"))
 }
 
 fn stand_in() -> &'static StandIn {

@@ -65,6 +65,7 @@ struct Lock {
 #[derive(Debug, Default)]
 struct State {
     ids: BTreeMap<String, i64>,
+    names: HashMap<i64, String>,
     given: i64,
     locks: HashMap<i64, Lock>,
     tickets: u64,
@@ -163,6 +164,7 @@ impl Locks {
         let id = FIRST + state.given;
         state.given += 1;
         state.ids.insert(name.to_owned(), id);
+        state.names.insert(id, name.to_owned());
         id
     }
 
@@ -234,7 +236,8 @@ impl Locks {
                 if !state.locks.get(&id).is_some_and(|lock| lock.is_queued(ticket)) {
                     return Ok(SUCCESS);
                 }
-                let left = until.map_or(Duration::from_secs(60), |until| until.saturating_duration_since(Instant::now()));
+                let left =
+                    until.map_or(Duration::from_secs(60), |until| until.saturating_duration_since(Instant::now()));
                 if left.is_zero() {
                     break Ok(TIMEOUT);
                 }
@@ -277,22 +280,35 @@ impl Locks {
     /// All that is held or asked for.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         let state = self.state();
-        let name_of = |id: &i64| {
-            let found = state.ids.iter().find(|(_, other)| *other == id);
-            found.map_or_else(|| id.to_string(), |(name, _)| name.clone())
-        };
-        let mut seen = Vec::new();
-        for (id, lock) in &state.locks {
-            let asks = |session| lock.converters.iter().chain(&lock.waiters).find(|wait| wait.session == session);
-            for hold in &lock.holds {
-                let asked = asks(hold.session).map(|wait| wait.mode);
-                let (held, since) = (Some(hold.mode), hold.since.elapsed());
-                seen.push(Seen { name: name_of(id), session: hold.session, held, asked, since });
-            }
-            for wait in &lock.waiters {
-                let (asked, since) = (Some(wait.mode), Duration::ZERO);
-                seen.push(Seen { name: name_of(id), session: wait.session, held: None, asked, since });
-            }
+        state.locks.iter().flat_map(|(id, lock)| state.seen_of(*id, lock)).collect()
+    }
+
+    /// What is held or asked for under this name.
+    pub(crate) fn seen_of(&self, name: &str) -> Vec<Seen> {
+        let state = self.state();
+        let lock = state.ids.get(name).and_then(|id| Some((*id, state.locks.get(id)?)));
+        lock.map(|(id, lock)| state.seen_of(id, lock)).unwrap_or_default()
+    }
+
+    /// How many locks are held or asked for.
+    pub(crate) fn in_use(&self) -> usize {
+        self.state().locks.values().filter(|lock| !lock.holds.is_empty() || !lock.waiters.is_empty()).count()
+    }
+}
+
+impl State {
+    fn seen_of(&self, id: i64, lock: &Lock) -> Vec<Seen> {
+        let name_of = |id: &i64| self.names.get(id).cloned().unwrap_or_else(|| id.to_string());
+        let (mut seen, name) = (Vec::new(), name_of(&id));
+        let asks = |session| lock.converters.iter().chain(&lock.waiters).find(|wait| wait.session == session);
+        for hold in &lock.holds {
+            let asked = asks(hold.session).map(|wait| wait.mode);
+            let (held, since) = (Some(hold.mode), hold.since.elapsed());
+            seen.push(Seen { name: name.clone(), session: hold.session, held, asked, since });
+        }
+        for wait in &lock.waiters {
+            let (asked, since) = (Some(wait.mode), Duration::ZERO);
+            seen.push(Seen { name: name.clone(), session: wait.session, held: None, asked, since });
         }
         seen
     }

@@ -136,7 +136,10 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn get(&self, name: &str) -> Result<&Val, OraError> {
         self.named.get(name).ok_or_else(|| {
-            OraError(6550, format!("ORA-06550: line 1, column 8:\nPLS-00306: wrong number or types of arguments, no {name}"))
+            OraError(
+                6550,
+                format!("ORA-06550: line 1, column 8:\nPLS-00306: wrong number or types of arguments, no {name}"),
+            )
         })
     }
 }
@@ -243,10 +246,13 @@ impl<P: Packages> Block<'_, P> {
 
     fn assign(&mut self, place: Place, value: Val, ins: &HashMap<String, Val>) -> Result<(), OraError> {
         match &place {
-            Place::Bind(name) if ins.contains_key(name) => Err(OraError::syntax(format!("{name} is bound IN, and assigned to"))),
-            Place::Variable(name) if !self.values.contains_key(&place) => {
-                Err(OraError(6550, format!("ORA-06550: line 1, column 1:\nPLS-00201: identifier '{name}' must be declared")))
+            Place::Bind(name) if ins.contains_key(name) => {
+                Err(OraError::syntax(format!("{name} is bound IN, and assigned to")))
             }
+            Place::Variable(name) if !self.values.contains_key(&place) => Err(OraError(
+                6550,
+                format!("ORA-06550: line 1, column 1:\nPLS-00201: identifier '{name}' must be declared"),
+            )),
             _ => {
                 self.values.insert(place, value);
                 Ok(())
@@ -321,7 +327,9 @@ impl<P: Packages> Block<'_, P> {
         while !self.is_sign(")") {
             let named = matches!(self.tokens.get(self.at + 1), Some(Token::Sign("=>")));
             if named {
-                let Token::Word(parameter) = self.next()? else { return Err(OraError::syntax("a parameter is expected")) };
+                let Token::Word(parameter) = self.next()? else {
+                    return Err(OraError::syntax("a parameter is expected"));
+                };
                 self.sign("=>")?;
                 let (place, value) = self.expression()?;
                 places.extend(place.map(|place| (parameter.clone(), place)));
@@ -337,9 +345,9 @@ impl<P: Packages> Block<'_, P> {
         let (value, outs) = self.packages.call(&name, &arguments)?;
         let outs = outs.into_iter().map(|(parameter, value)| {
             let place = places.get(&parameter).cloned();
-            place.map(|place| (place, value)).ok_or_else(|| {
-                OraError(6550, format!("PLS-00363: the argument of {parameter} can't be assigned to"))
-            })
+            place
+                .map(|place| (place, value))
+                .ok_or_else(|| OraError(6550, format!("PLS-00363: the argument of {parameter} can't be assigned to")))
         });
         Ok((value, outs.collect::<Result<_, _>>()?))
     }

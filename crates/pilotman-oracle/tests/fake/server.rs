@@ -170,7 +170,7 @@ impl Database {
 
     /// Who holds a lock of this name.
     pub(crate) fn holders(&self, name: &str) -> Vec<u64> {
-        let seen = self.locks.seen().into_iter().filter(|seen| seen.name == name && seen.held.is_some());
+        let seen = self.locks.seen_of(name).into_iter().filter(|seen| seen.held.is_some());
         seen.map(|seen| seen.session).collect()
     }
 
@@ -227,7 +227,8 @@ impl Database {
                 return true;
             }
             // A session that is muted is looked after now and then: its end is no news to this condition.
-            state = self.thawed.wait_timeout(state, Duration::from_millis(50)).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                self.thawed.wait_timeout(state, Duration::from_millis(50)).unwrap_or_else(PoisonError::into_inner).0;
             if is_muted && state.sessions.get(&session).is_some_and(|session| session.is_killed) {
                 return false;
             }
@@ -363,12 +364,21 @@ impl Database {
             if !state.rights.views {
                 return Err(missing());
             }
-            let seen = self.locks.seen().into_iter().filter(|seen| name.as_ref().is_none_or(|name| seen.name == *name));
+            let seen = name.as_ref().map_or_else(|| self.locks.seen(), |name| self.locks.seen_of(name)).into_iter();
             let row = |seen: Seen| {
                 let session = state.sessions.get(&seen.session)?;
                 Some(json!([
-                    seen.name, seen.held.unwrap_or(0), seen.asked.unwrap_or(0), seen.since.as_secs(), seen.session, session.serial, 1,
-                    session.user, "localhost", "tests", session.module,
+                    seen.name,
+                    seen.held.unwrap_or(0),
+                    seen.asked.unwrap_or(0),
+                    seen.since.as_secs(),
+                    seen.session,
+                    session.serial,
+                    1,
+                    session.user,
+                    "localhost",
+                    "tests",
+                    session.module,
                 ]))
             };
             return Ok(seen.filter_map(row).collect());
@@ -443,7 +453,10 @@ impl Packages for OfSession<'_> {
                 let name = arguments.get("LOCKNAME")?.text()?;
                 arguments.get("LOCKHANDLE")?;
                 if name.len() > LONGEST {
-                    return Err(OraError(6502, "ORA-06502: PL/SQL: numeric or value error: the name is too long".into()));
+                    return Err(OraError(
+                        6502,
+                        "ORA-06502: PL/SQL: numeric or value error: the name is too long".into(),
+                    ));
                 }
                 // It commits, which is why it must not be called in anybody's transaction.
                 if let Some(session) = self.database.state().sessions.get_mut(&self.sid) {
@@ -508,7 +521,21 @@ impl Packages for OfSession<'_> {
                 *next += 1;
                 Ok(Val::Number(*next))
             }
-            ["CREATE", "SEQUENCE", sequence, "START", "WITH", "1", "INCREMENT", "BY", "1", "NOCYCLE", "CACHE", "20", "ORDER"] => {
+            [
+                "CREATE",
+                "SEQUENCE",
+                sequence,
+                "START",
+                "WITH",
+                "1",
+                "INCREMENT",
+                "BY",
+                "1",
+                "NOCYCLE",
+                "CACHE",
+                "20",
+                "ORDER",
+            ] => {
                 if !state.rights.create_sequence {
                     return Err(OraError(1031, "ORA-01031: insufficient privileges".into()));
                 }
@@ -522,9 +549,14 @@ impl Packages for OfSession<'_> {
                 if !state.rights.alter_system {
                     return Err(OraError(1031, "ORA-01031: insufficient privileges".into()));
                 }
-                let numbers: Vec<u64> =
-                    which.trim_matches('\'').split(',').filter_map(|part| part.trim_start_matches('@').parse().ok()).collect();
-                let [sid, serial, 1] = numbers[..] else { return Err(OraError(26, "ORA-00026: missing or invalid session ID".into())) };
+                let numbers: Vec<u64> = which
+                    .trim_matches('\'')
+                    .split(',')
+                    .filter_map(|part| part.trim_start_matches('@').parse().ok())
+                    .collect();
+                let [sid, serial, 1] = numbers[..] else {
+                    return Err(OraError(26, "ORA-00026: missing or invalid session ID".into()));
+                };
                 if sid == self.sid {
                     return Err(OraError(27, "ORA-00027: cannot kill current session".into()));
                 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use pilotman_core::backend::{
-    Attempt, Backend, BoxFuture, Environment, Grant, Holding, Outcome, Prepared, Released,
-};
+use pilotman_core::backend::{Attempt, Backend, BoxFuture, Environment, Grant, Holding, Outcome, Prepared, Released};
 use pilotman_core::{Capabilities, Error, LockOptions, LossReason, Primitive, Result, Target};
 use pilotman_oracle::OracleBackend;
 

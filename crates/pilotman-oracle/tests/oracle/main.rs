@@ -12,6 +12,8 @@ mod faults;
 mod loss;
 mod matrix;
 mod rw;
+#[cfg(feature = "thin")]
+mod stand_in;
 mod table;
 mod tokens;
 mod waits;

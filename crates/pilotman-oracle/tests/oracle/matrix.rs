@@ -22,11 +22,16 @@ fn mode(name: &str) -> i64 {
 
 /// Held, asked for, and whether that works.
 fn table() -> Vec<(i64, i64, bool)> {
-    let mut lines = TABLE.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|line| !line.is_empty());
+    let mut lines =
+        TABLE.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|line| !line.is_empty());
     let head = lines.next().expect("a head");
     let row = |row: Vec<&'static str>| {
         let held = mode(row[0]);
-        head[1..].iter().zip(&row[1..]).map(|(asked, works)| (held, mode(asked), *works == "Success")).collect::<Vec<_>>()
+        head[1..]
+            .iter()
+            .zip(&row[1..])
+            .map(|(asked, works)| (held, mode(asked), *works == "Success"))
+            .collect::<Vec<_>>()
     };
     lines.flat_map(row).collect()
 }

@@ -21,7 +21,7 @@ fn waiting(locks: &Arc<Locks>, session: u64, mode: i64, timeout: i64) -> JoinHan
     let there = locks.clone();
     let waiting = std::thread::spawn(move || there.request(session, LOCK, mode, timeout));
     let start = Instant::now();
-    while !locks.seen().iter().any(|seen| seen.session == session) {
+    while !locks.seen().iter().any(|seen| seen.session == session && seen.asked.is_some()) {
         assert!(start.elapsed() < LONG && !waiting.is_finished(), "it never waits");
         sleep(Duration::from_millis(1));
     }

@@ -2,7 +2,7 @@
 //! page lists under *Set-up*, with the rights to look at and to break locks.
 
 use pilotman_conformance::UnderTest;
-use pilotman_oracle::{Oracle, OracleBackend};
+use pilotman_oracle::{Oracle, OracleBackend, SessionOptions};
 
 const VARIABLE: &str = "PILOTMAN_TEST_ORACLE_URL";
 
@@ -14,7 +14,10 @@ pub(crate) fn url() -> Option<String> {
 pub(crate) fn under_test() -> UnderTest {
     UnderTest::new("oracle", |place| {
         let oracle = read(&url().expect("it is set")).expect(VARIABLE);
-        OracleBackend::new(oracle.prefix(format!("{place}."))).expect(VARIABLE)
+        // Each upgradeable read has a session of its own, and one case holds many.
+        let mut sessions = SessionOptions::default();
+        sessions.max_sessions = 128;
+        OracleBackend::new(oracle.prefix(format!("{place}.")).sessions(sessions)).expect(VARIABLE)
     })
     .names(500)
     .waiters(200)

@@ -25,7 +25,9 @@ fn read(address: &mut Address) -> Result<Oracle> {
     let query = &mut address.query;
     let mut oracle = Oracle::new(connect_string(hosts, &path, query)?)?;
     match (user, query.take("user")) {
-        (Some(_), Some(_)) => return Err(Error::misconfigured("there is a user in the URL and another one as an option")),
+        (Some(_), Some(_)) => {
+            return Err(Error::misconfigured("there is a user in the URL and another one as an option"));
+        }
         (Some(user), None) | (None, Some(user)) => oracle = oracle.user(user),
         (None, None) => {}
     }
@@ -78,8 +80,12 @@ fn connect_string(hosts: Vec<String>, path: &[String], query: &mut Query) -> Res
     let is_empty = hosts.iter().all(String::is_empty);
     match (whole, path) {
         (Some(whole), []) if is_empty && tls.is_none() => Ok(whole),
-        (Some(_), _) => Err(Error::misconfigured("there is a connect string as an option and a host, service or tls beside it")
-            .with_advice("write it as in oracle:///?connect-string=ALIAS&user=app, with signs like ( and = encoded")),
+        (Some(_), _) => {
+            Err(Error::misconfigured("there is a connect string as an option and a host, service or tls beside it")
+                .with_advice(
+                    "write it as in oracle:///?connect-string=ALIAS&user=app, with signs like ( and = encoded",
+                ))
+        }
         (None, [service]) if !is_empty => {
             let protocol = if tls == Some(true) { "tcps://" } else { "" };
             Ok(format!("{protocol}{}/{service}", hosts.join(",")))
