@@ -105,13 +105,28 @@ fn a_child_can_use_the_terminal() {
 fn ctrl_c_ends_the_child_and_the_shell_sees_it() {
     let place = Place::new();
     let mut session = Session::start(&place);
-    session.send(&format!("{} run x -- sh -c 'echo run\"\"ning; sleep 600'\n", me()));
-    session.expect("running");
+    session.send(&format!("WAIT_TO_BE_ENDED=1 {} run x -- {}\n", me(), waiter()));
+    session.expect("the child is up");
     session.send("\x03");
     session.expect("ready> ");
     session.send("echo status-$?\n");
     session.expect("status-130");
     assert_eq!(code(&place.run(&["run", "-n", "x", "--", "true"])), 0);
+}
+
+/// A child that prints "the child is up" and then does nothing until a signal ends it. `sh -c 'echo running; sleep 600'` would not
+/// do: where a shell starts its command by `vfork`, it can lose a Ctrl-C at that moment, and both go on.
+fn waiter() -> String {
+    format!("{} --exact wait_to_be_ended --nocapture", std::env::current_exe().unwrap().display())
+}
+
+/// Not a test but that child.
+#[test]
+fn wait_to_be_ended() {
+    if std::env::var_os("WAIT_TO_BE_ENDED").is_some() {
+        println!("the child is up");
+        thread::sleep(Duration::from_secs(600));
+    }
 }
 
 #[test]
@@ -202,10 +217,10 @@ fn a_job_in_the_background_is_stopped_when_it_wants_the_terminal() {
 fn in_a_script_ctrl_c_ends_the_script_too() {
     let place = Place::new();
     let mut session = Session::start(&place);
-    for child in ["sh -c 'echo run\"\"ning; sleep 600'", "sh -c 'echo run\"\"ning; read a'"] {
-        place.write("script", &format!("{} run x -- {child}\necho 'went on'\n", me()));
+    for child in [&waiter(), "sh -c 'echo the child is up; read a'"] {
+        place.write("script", &format!("WAIT_TO_BE_ENDED=1 {} run x -- {child}\necho 'went on'\n", me()));
         session.send("sh script\n");
-        session.expect("running");
+        session.expect("the child is up");
         // The second one has to get the terminal first, which it does by being stopped for reading.
         thread::sleep(Duration::from_millis(200));
         session.send("\x03");

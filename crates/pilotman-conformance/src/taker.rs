@@ -44,7 +44,10 @@ impl Taker {
             Kind::All(others) => others.clone(),
             _ => Vec::new(),
         };
-        let lease = ctx.capabilities.lease.map(|_| ctx.lease().as_millis() as u64);
+        // One that only counts always gives back, so nobody waits for its lease; and a short one bounds each request so
+        // tightly that a server on a busy machine may take longer.
+        let ends_with_its_lease = matches!(task, Task::Hold) && ctx.capabilities.lease.is_some();
+        let lease = ends_with_its_lease.then(|| ctx.lease().as_millis() as u64);
         let mut order = json!({
             "place": ctx.place, "name": name, "kind": kind_name, "permits": permits, "others": others,
             "lease_ms": lease, "fenced": ctx.capabilities.fencing != pilotman_core::Fencing::None,

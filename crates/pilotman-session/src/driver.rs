@@ -151,6 +151,12 @@ pub trait Session: Send + 'static {
         std::future::ready(Err(Error::unsupported("this database has no upgradeable reads")))
     }
 
+    /// How many holds [`Self::unlock`] is given at a time: as many as it releases within a few round trips, since all of them
+    /// together have the time of one statement.
+    fn releases_at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// Makes a new fencing token for a hold of this session.
     ///
     /// # Errors

@@ -147,7 +147,7 @@ impl<S: Session> State<S> {
     }
 
     /// Whether what it holds, or may come to hold, bears nothing beside it.
-    fn is_taken_alone(&self) -> bool {
+    pub(crate) fn is_taken_alone(&self) -> bool {
         let mut requests = self.holds.values().map(|held| &held.request).chain(self.open.iter().map(|(_, open)| open));
         // There is one only, if so.
         requests.next().is_some_and(Request::is_alone)
@@ -188,6 +188,10 @@ impl<S: Session> State<S> {
     /// Whether it holds nothing and nothing is asked of it.
     pub(crate) fn is_idle(&self) -> bool {
         !self.is_over && !self.reserved && self.busy == 0 && self.holds.is_empty()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     pub(crate) fn is_reserved(&self) -> bool {

@@ -523,7 +523,12 @@ impl<D: Driver> Sessions<D> {
             Ok(reserved) => Ok(reserved.hand_over()),
             Err(error) if self.0.driver.shares_sessions() && self.0.is_full() => {
                 let lines = self.0.lines().clone();
-                lines.into_iter().find(|line| !line.is_over() && !line.state().is_reserved()).ok_or(error)
+                // Not in a session whose only hold may be waiting for its upgrade: a visit would end that wait.
+                let can_be_asked = |line: &Arc<Line<D::Session>>| {
+                    let state = line.state();
+                    !state.is_over() && !state.is_reserved() && !state.is_taken_alone()
+                };
+                lines.into_iter().find(can_be_asked).ok_or(error)
             }
             Err(error) => Err(error),
         }

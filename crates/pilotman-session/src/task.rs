@@ -437,9 +437,10 @@ impl<D: Driver> Task<D> {
             }
         }
         let mut found = Vec::new();
-        if !holds.is_empty() {
-            match state.run(self.session.unlock(&holds)).await {
-                Step::Answered(Ok(answers)) => found = answers,
+        // Each part has the time of a statement of its own, lest many releases end a session that is only far away.
+        for part in holds.chunks(self.session.releases_at_once().max(1)) {
+            match state.run(self.session.unlock(part)).await {
+                Step::Answered(Ok(answers)) => found.extend(answers),
                 Step::Answered(Err(error)) => {
                     tracing::debug!(%error, "a release failed; its session is ended");
                     return Err(Over::Unknown);

@@ -21,6 +21,9 @@ pub(crate) struct Budgets {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Budget {
     pub(crate) about: String,
+    /// Whether the README has it.
+    #[serde(default)]
+    pub(crate) headline: bool,
     pub(crate) unit: String,
     pub(crate) design: f64,
     pub(crate) at_most: f64,
@@ -75,7 +78,7 @@ impl Budgets {
     }
 
     /// The ceiling of a measure.
-    pub(super) fn of(&self, row: &str, name: &str) -> Option<&Budget> {
+    pub(crate) fn of(&self, row: &str, name: &str) -> Option<&Budget> {
         self.rows.get(row)?.get(name)
     }
 
@@ -105,6 +108,11 @@ pub(super) mod tests {
 
     pub(in crate::bench) fn sample() -> Budgets {
         Budgets::parse("[file.pair]\nabout = \"a pair\"\nunit = \"×\"\ndesign = 2\nat_most = 1.5\n").unwrap()
+    }
+
+    pub(in crate::bench) fn headline_sample() -> Budgets {
+        let text = "[file.pair]\nabout = \"a pair\"\nheadline = true\nunit = \"×\"\ndesign = 2\nat_most = 1.5\n";
+        Budgets::parse(text).unwrap()
     }
 
     fn measured(value: f64) -> BTreeMap<String, Measure> {

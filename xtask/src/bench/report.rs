@@ -102,6 +102,25 @@ pub(crate) fn table(rows: &[Row]) -> String {
     lines.iter().enumerate().map(|(at, line)| if at == 0 { format(line) + &rule } else { format(line) }).collect()
 }
 
+/// A Markdown table of the figures that the README has, each with what it is.
+pub(crate) fn headlines(rows: &[Row], budgets: &Budgets) -> String {
+    let mut table = "| | what is measured | figure | at most |\n|---|---|---|---|\n".to_owned();
+    for row in rows {
+        for figure in &row.figures {
+            let Some(budget) = budgets.of(&row.row, &figure.name).filter(|budget| budget.headline) else { continue };
+            let above = if figure.within { "" } else { " (**above**)" };
+            table.push_str(&format!(
+                "| {} | {} | {}{above} | {} |\n",
+                row.row,
+                budget.about,
+                shown(figure.value, &figure.unit),
+                shown(figure.at_most, &figure.unit),
+            ));
+        }
+    }
+    table
+}
+
 /// The rows in a file of recorded figures: none if it doesn't exist yet.
 ///
 /// # Errors
@@ -139,7 +158,7 @@ fn shown(value: Option<f64>, unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::budgets::tests::sample;
+    use crate::bench::budgets::tests::{headline_sample, sample};
 
     fn row(value: f64) -> Row {
         let measure = |value, unit: &str| Measure { value, unit: unit.to_owned() };
@@ -157,6 +176,15 @@ mod tests {
 | file bare | 812 ns |         |    |
 ";
         assert_eq!(table(&[row(1.25)]), expected);
+    }
+
+    #[test]
+    fn headlines_say_what_was_measured() {
+        let budgets = sample();
+        assert!(headlines(&[row(1.25)], &budgets).ends_with("|---|\n"), "none of them is a headline");
+        let table = headlines(&[row(1.25)], &headline_sample());
+        assert_eq!(table.lines().last(), Some("| file | a pair | 1.25 × | 1.50 × |"));
+        assert!(headlines(&[row(1.75)], &headline_sample()).contains("| 1.75 × (**above**) |"));
     }
 
     #[test]

@@ -35,12 +35,19 @@ impl Tables {
 fn make(name: &str) -> Result<String> {
     match name.split(' ').collect::<Vec<_>>()[..] {
         ["bench"] => bench(&report::read(&bench::recorded())?),
-        ["budgets"] => Ok(budgets(&Budgets::read(&workspace::root().join("budgets.toml"))?)),
+        ["bench", "headlines"] => Ok(report::headlines(&report::read(&bench::recorded())?, &all_budgets()?)),
+        ["budgets"] => Ok(budgets(&all_budgets()?)),
         ["backends"] => backends(&pilotman(&["backends", "--json"])?),
         ["exit-status"] => exit_status(&pilotman(&["--help"])?),
         ["help", ref command @ ..] => Ok(fenced(&pilotman(&[command, &["--help"]].concat())?)),
-        _ => bail!("nothing generates {name:?} (known: backends, bench, budgets, exit-status, help [COMMAND])"),
+        _ => bail!(
+            "nothing generates {name:?} (known: backends, bench, bench headlines, budgets, exit-status, help [COMMAND])"
+        ),
     }
+}
+
+fn all_budgets() -> Result<Budgets> {
+    Budgets::read(&workspace::root().join("budgets.toml"))
 }
 
 fn bench(rows: &[Row]) -> Result<String> {
