@@ -241,6 +241,10 @@ impl Session for OracleSession {
         Ok(found)
     }
 
+    fn releases_at_once(&self) -> usize {
+        4 * RELEASED_AT_ONCE
+    }
+
     async fn upgrade(&mut self, _: &OracleRequest, handle: &Arc<str>, stop: Option<Stop>) -> Result<bool> {
         let seconds = if stop.is_some() { SLICE } else { 0 };
         loop {

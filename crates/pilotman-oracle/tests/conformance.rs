@@ -41,7 +41,7 @@ fn connect(place: &str) -> OracleBackend {
     let oracle = Oracle::new("localhost/TESTS").expect("it is a connect string").user("APP").password("app");
     // Each upgradeable read has a session of its own, and one case holds many.
     let mut sessions = SessionOptions::default();
-    sessions.max_sessions = 128;
+    sessions.max_sessions = 256;
     OracleBackend::with_driver(oracle.sessions(sessions), Arc::new(FakeDriver::new(port)))
         .expect("these options are right")
 }

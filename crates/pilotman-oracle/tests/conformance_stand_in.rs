@@ -41,7 +41,7 @@ fn connect(place: &str) -> Narrow {
     let oracle = oracle.user("pilotman").password("a-password").connect_timeout(Duration::from_secs(20));
     // Each upgradeable read has a session of its own, and one case holds many.
     let mut sessions = SessionOptions::default();
-    sessions.max_sessions = 128;
+    sessions.max_sessions = 256;
     Narrow(OracleBackend::new(oracle.sessions(sessions)).expect("these options are right"))
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn under_test() -> UnderTest {
         let oracle = read(&url().expect("it is set")).expect(VARIABLE);
         // Each upgradeable read has a session of its own, and one case holds many.
         let mut sessions = SessionOptions::default();
-        sessions.max_sessions = 128;
+        sessions.max_sessions = 256;
         OracleBackend::new(oracle.prefix(format!("{place}.")).sessions(sessions)).expect(VARIABLE)
     })
     .names(500)
