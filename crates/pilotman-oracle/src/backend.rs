@@ -121,7 +121,7 @@ impl Backend for OracleBackend {
         capabilities.list = true;
         capabilities.force_release = true;
         capabilities.unverified = Some(
-            "No Oracle Database was to be had: unverified against a real server. Tried: a stand-in that keeps what is documented \
+            "No Oracle Database was to be had: unverified against a real server. Tried: stand-ins that keep what is documented \
              of DBMS_LOCK.",
         );
         capabilities

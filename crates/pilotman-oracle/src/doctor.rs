@@ -19,7 +19,7 @@ pub(crate) async fn diagnose(session: &mut OracleSession, wanted: usize) -> Resu
     findings.push(views(session).await);
     findings.push(Finding::note(
         "verified",
-        "this backend was never run on a real Oracle Database; it was tested on a stand-in that keeps what is documented",
+        "this backend was never run on a real Oracle Database; it was tested on stand-ins that keep what is documented",
     ));
     Ok(findings)
 }

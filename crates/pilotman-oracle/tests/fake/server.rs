@@ -12,6 +12,11 @@ use serde_json::{Value as Json, json};
 use super::locks::{Ended, ILLEGAL_HANDLE, Locks, PARAMETER, Seen};
 use super::plsql::{self, Arguments, OraError, Packages, Val};
 
+/// The values of IN binds, by their names.
+type Ins = HashMap<String, Val>;
+/// OUT binds, with their types.
+type Outs = Vec<(String, String)>;
+
 /// The longest name of a lock, in bytes.
 const LONGEST: usize = 128;
 
@@ -299,7 +304,7 @@ impl Database {
     }
 
     /// The binds of a text, checked: all are given, in the order in which they first stand there.
-    fn bound(question: &Json) -> Result<(HashMap<String, Val>, Vec<(String, String)>), OraError> {
+    fn bound(question: &Json) -> Result<(Ins, Outs), OraError> {
         let text = question["text"].as_str().unwrap_or_default();
         let given = question["binds"].as_array().cloned().unwrap_or_default();
         let name = |bind: &Json| bind["name"].as_str().unwrap_or_default().to_uppercase();

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use pilotman_core::LossReason;
+use pilotman_core::clock::ManualClock;
+use pilotman_core::{Locks, LossReason};
+use pilotman_oracle::SessionOptions;
 use tokio::task::JoinSet;
 
-use crate::common::{holder, locks, locks_of, options, quick, soon, until};
+use crate::common::{backend_of, holder, locks, locks_of, options, quick, soon, until};
 use crate::fake::Database;
 
 #[tokio::test]
@@ -75,8 +77,7 @@ async fn a_frozen_database_hangs_neither_release_nor_close() {
     until("nothing is held", || database.locks.seen().is_empty()).await;
 }
 
-/// A name that the database has forgotten, though its lock is held in a session that knows its handle: the hold is told to be lost when
-/// the name is refreshed, and until then others can have a lock of that name. The refresh comes twice a day, ten days are needed.
+/// Why names are refreshed: without it, the lock of a name that is held for long would become another one.
 #[tokio::test]
 async fn a_forgotten_name_has_another_lock() {
     let database = Database::start();
@@ -85,6 +86,32 @@ async fn a_forgotten_name_has_another_lock() {
     assert!(other.mutex("m").try_acquire().await.unwrap().is_none());
     database.locks.forget("m");
     let fresh = locks(&database);
-    assert!(fresh.mutex("m").try_acquire().await.unwrap().is_some(), "this is why names are refreshed");
+    assert!(fresh.mutex("m").try_acquire().await.unwrap().is_some());
     guard.release().await.unwrap();
+}
+
+/// The database may forget a name after ten days; twice a day it is told that a held one is in use.
+#[tokio::test]
+async fn a_held_name_is_refreshed_and_one_that_was_forgotten_is_a_loss() {
+    let database = Database::start();
+    let clock = ManualClock::new();
+    // Whatever is under way when the clock is set forward has not taken too long by that.
+    let mut sessions = SessionOptions::default();
+    sessions.heartbeat = Duration::from_secs(1_000_000);
+    let backend = backend_of(&database, options().sessions(sessions));
+    let locks = Locks::builder(backend).clock(clock.clone()).build();
+    let guard = locks.mutex("m").acquire().await.unwrap();
+    let refreshed = || {
+        let log = database.log();
+        log.iter().filter(|run| run.text.contains("ALLOCATE_UNIQUE") && !run.text.contains("REQUEST")).count()
+    };
+    clock.advance(Duration::from_secs(3600));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(refreshed(), 0, "it was allocated an hour ago");
+    clock.advance(Duration::from_secs(12 * 3600));
+    until("it is refreshed", || refreshed() == 1).await;
+    guard.ensure_held().unwrap();
+    database.locks.forget("m");
+    clock.advance(Duration::from_secs(13 * 3600));
+    assert_eq!(soon("it is told", guard.lost()).await, LossReason::SessionEnded);
 }
