@@ -72,6 +72,8 @@ pub const BACKENDS: &[BackendNeeds] = &[
         programs: if cfg!(target_os = "linux") { &[FLOCK] } else { &[] },
         servers: &[],
     },
+    // Its tests bring a database of their own.
+    BackendNeeds { backend: "oracle", crates: &["pilotman-oracle", "pilotman"], programs: &[], servers: &[] },
     BackendNeeds { backend: "os", crates: &["pilotman-os", "pilotman", "pilotman-cli"], programs: &[], servers: &[] },
     BackendNeeds {
         backend: "redis",

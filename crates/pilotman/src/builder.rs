@@ -112,6 +112,14 @@ impl Builder {
         self
     }
 
+    /// Uses locks on Oracle Database.
+    #[cfg(feature = "oracle")]
+    pub fn use_oracle(mut self, oracle: pilotman_oracle::Oracle) -> Self {
+        let backend = pilotman_oracle::OracleBackend::new(oracle);
+        self.backends.push(backend.map(|backend| Arc::new(backend) as _));
+        self
+    }
+
     /// Uses locks of this machine's operating system.
     #[cfg(feature = "os")]
     pub fn use_os(mut self, options: pilotman_os::OsOptions) -> Self {

@@ -15,6 +15,8 @@ pub use pilotman_file as file;
 pub use pilotman_mssql as mssql;
 #[cfg(feature = "mysql")]
 pub use pilotman_mysql as mysql;
+#[cfg(feature = "oracle")]
+pub use pilotman_oracle as oracle;
 #[cfg(feature = "os")]
 pub use pilotman_os as os;
 #[cfg(feature = "postgres")]
@@ -40,6 +42,7 @@ mod scheme;
     feature = "azure",
     feature = "mssql",
     feature = "mysql",
+    feature = "oracle",
     feature = "postgres",
     feature = "redis",
     feature = "zookeeper"

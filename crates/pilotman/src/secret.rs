@@ -11,6 +11,7 @@ use crate::query::Query;
 /// No password is longer.
 const LONGEST_PASSWORD: u64 = 64 << 10;
 /// No bundle of certificates is longer.
+#[cfg_attr(not(feature = "mysql"), allow(dead_code))]
 const LONGEST_PEM: u64 = 16 << 20;
 
 /// The names of the options that can give one secret.
@@ -61,6 +62,7 @@ fn from_file(option: &'static str, path: &str) -> Result<String> {
 }
 
 /// Takes an option that names a file with certificates or a key, and reads that.
+#[cfg_attr(not(feature = "mysql"), allow(dead_code))]
 pub(crate) fn take_pem(query: &mut Query, option: &'static str) -> Result<Option<Vec<u8>>> {
     query.take(option).map(|path| read(option, &path, LONGEST_PEM)).transpose()
 }

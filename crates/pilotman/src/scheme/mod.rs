@@ -17,6 +17,8 @@ pub(crate) mod memory;
 pub(crate) mod mssql;
 #[cfg(feature = "mysql")]
 pub(crate) mod mysql;
+#[cfg(feature = "oracle")]
+pub(crate) mod oracle;
 #[cfg(feature = "os")]
 pub(crate) mod os;
 #[cfg(feature = "postgres")]
@@ -25,7 +27,7 @@ pub(crate) mod postgres;
 pub(crate) mod redis;
 #[cfg(feature = "redis")]
 pub(crate) mod redlock;
-#[cfg(any(feature = "mssql", feature = "mysql", feature = "postgres"))]
+#[cfg(any(feature = "mssql", feature = "mysql", feature = "oracle", feature = "postgres"))]
 mod sessions;
 #[cfg(feature = "zookeeper")]
 pub(crate) mod zookeeper;
@@ -100,6 +102,17 @@ pub(crate) const ALL: &[Scheme] = &[
         #[cfg(feature = "mysql")]
         open: Some(mysql::open),
         #[cfg(not(feature = "mysql"))]
+        open: None,
+    },
+    Scheme {
+        kind: "oracle",
+        schemes: &["oracle"],
+        example: "oracle://app@127.0.0.1:1521/SHOP",
+        feature: "oracle",
+        several_hosts: true,
+        #[cfg(feature = "oracle")]
+        open: Some(oracle::open),
+        #[cfg(not(feature = "oracle"))]
         open: None,
     },
     Scheme {

@@ -1,0 +1,88 @@
+//! The real driver in Rust over a socket, before a stand-in that speaks Oracle's protocol: kills, frozen servers, replies that are cut
+//! and that stall.
+
+use std::time::{Duration, Instant};
+
+use pilotman_core::{ErrorKind, Locks, LossReason};
+use pilotman_oracle::{Oracle, OracleBackend};
+use pilotman_testkit_oracle::{Fault, Privilege, Reply, StandIn};
+
+use crate::common::{LONG, quick, soon, until};
+
+fn locks(stand_in: &StandIn) -> Locks {
+    let oracle = Oracle::new(format!("127.0.0.1:{}/STANDIN", stand_in.address().port())).unwrap();
+    let oracle = oracle.user("pilotman").password("a-password").connect_timeout(Duration::from_secs(20));
+    Locks::new(OracleBackend::new(quick(oracle)).unwrap())
+}
+
+fn is_held(stand_in: &StandIn, name: &str) -> bool {
+    stand_in.locks().iter().any(|entry| entry.name.as_deref() == Some(name))
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_missing_grant_are_told() {
+    let stand_in = StandIn::start().unwrap();
+    let address = format!("127.0.0.1:{}/STANDIN", stand_in.address().port());
+    let wrong = Oracle::new(&address).unwrap().user("pilotman").password("hunter2").connect_timeout(LONG);
+    let error = Locks::new(OracleBackend::new(wrong).unwrap()).mutex("m").acquire().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
+    assert!(error.to_string().contains("ORA-01017") && !error.to_string().contains("hunter2"), "{error}");
+    stand_in.deny(Privilege::DbmsLock);
+    let error = locks(&stand_in).mutex("m").acquire().await.unwrap_err();
+    assert!(error.to_string().contains("GRANT EXECUTE ON SYS.DBMS_LOCK TO pilotman"), "{error}");
+}
+
+#[tokio::test]
+async fn a_killed_and_a_cut_session_are_told() {
+    let stand_in = StandIn::start().unwrap();
+    let locks = locks(&stand_in);
+    for kill in [StandIn::kill as fn(&StandIn, _) -> bool, StandIn::disconnect] {
+        let guard = locks.mutex("m").acquire().await.unwrap();
+        let entry = stand_in.locks().into_iter().find(|entry| entry.name.as_deref() == Some("m")).unwrap();
+        let start = Instant::now();
+        assert!(kill(&stand_in, entry.sid));
+        assert_eq!(soon("it is told", guard.lost()).await, LossReason::SessionEnded);
+        println!("told after {:?}", start.elapsed());
+        until("the database has freed it", || !is_held(&stand_in, "m")).await;
+    }
+    soon("it closes", locks.close()).await;
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_told_and_hangs_nothing() {
+    let stand_in = StandIn::start().unwrap();
+    let locks = locks(&stand_in);
+    let guard = locks.mutex("m").acquire().await.unwrap();
+    stand_in.freeze();
+    assert_eq!(soon("it is told", guard.lost()).await, LossReason::SessionEnded);
+    soon("it closes", locks.close()).await;
+    stand_in.thaw();
+    until("the session that was given up has ended", || stand_in.locks().is_empty()).await;
+}
+
+/// The reply to an attempt is cut, or stalls, at many places: what it was granted is never kept, and the next attempt works.
+#[tokio::test]
+async fn a_reply_that_does_not_come_leaves_nothing() {
+    let stand_in = StandIn::start().unwrap();
+    let locks = locks(&stand_in);
+    locks.mutex("warm").acquire().await.unwrap().release().await.unwrap();
+    for bytes in (0..60).step_by(3) {
+        stand_in.inject(Reply::Execute, Fault::Cut(bytes));
+        // Whether another session was tried in time is all the same.
+        let guard = soon("it ends", locks.mutex("m").acquire()).await;
+        drop(guard);
+        until("nothing is held", || stand_in.locks().is_empty()).await;
+    }
+    for bytes in [0, 4, 11, 30] {
+        stand_in.inject(Reply::Execute, Fault::Stall(bytes));
+        let guard = tokio::time::timeout(Duration::from_secs(1), locks.mutex("m").acquire()).await;
+        drop(guard);
+        until("it stalls", || stand_in.stalled() > 0).await;
+        // The session is given up after a heartbeat, and ends when the database goes on.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        stand_in.thaw();
+        until("nothing is held", || stand_in.locks().is_empty()).await;
+    }
+    soon("it is free", locks.mutex("m").acquire()).await.unwrap().release().await.unwrap();
+    assert_eq!(stand_in.misunderstandings(), Vec::<String>::new());
+}
