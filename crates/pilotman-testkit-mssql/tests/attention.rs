@@ -124,18 +124,19 @@ fn a_long_reply_that_is_cancelled_at_any_byte_ends_after_a_whole_token() {
         }
     }
     assert!(packets >= 3, "{packets}");
-    let mut shortest = usize::MAX;
     for count in 0..whole {
         server.fault("SELECT N", Fault::PauseAfter(count));
         raw.batch(&text);
         let messages = cancel_after(&mut raw, count);
-        shortest = shortest.min(messages[0].len());
+        if (1..512).contains(&count) {
+            // The first packet had begun. It ends in the first row, which came whole, and nothing else after it.
+            assert_eq!(messages.len(), 1);
+            assert_eq!(messages[0], [Token::Columns(1), Token::Row, Token::Done { kind: 0xfd, status: 0x20 }]);
+        }
         // The whole reply comes only when its last packet had begun.
         assert!(messages.len() == 1 || count > whole - 512, "{count} of {whole}: {messages:?}");
         assert_eq!(raw.ask("SELECT 7").len(), 3, "after {count} bytes");
     }
-    // What was cancelled early was cut.
-    assert!(shortest < 9, "{shortest}");
     assert_eq!(server.pending_faults(), 0);
     assert!(server.unknown_statements().is_empty());
 }

@@ -58,6 +58,19 @@ async fn a_session_that_is_killed_holds_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_killed_session_held_is_free_at_once() {
+    let server = server();
+    let mut one = connect(&server).await;
+    assert_eq!(lock(&mut one, "x", "Exclusive", 0).await, 0);
+    let victim = spid(&mut one).await;
+    // Its own thread can't free anything now.
+    server.freeze();
+    assert!(server.kill(victim));
+    assert!(server.locks().is_empty());
+    server.thaw();
+}
+
+#[tokio::test]
 async fn a_waiter_that_is_killed_is_told() {
     let server = server();
     let (mut one, mut two) = (connect(&server).await, connect(&server).await);
