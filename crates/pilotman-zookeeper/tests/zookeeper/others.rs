@@ -26,7 +26,10 @@ async fn a_lock_in_the_form_of_curator_excludes_ours_and_is_excluded() {
     let waiting = tokio::spawn(theirs());
     queued(&client, &path, 2).await;
     assert!(!waiting.is_finished());
-    let next = waiter(&ours.mutex(&name));
+    // From another session: within one, ours would hand the lock on among themselves.
+    let second = locks_of(options(port).layout(Layout::Curator));
+    let next = waiter(&second.mutex(&name));
+    queued(&client, &path, 3).await;
     guard.release().await.unwrap();
     let lock = tokio::time::timeout(crate::common::LONG, waiting).await.unwrap().unwrap();
     // Our second wait stands behind it.
@@ -36,6 +39,7 @@ async fn a_lock_in_the_form_of_curator_excludes_ours_and_is_excluded() {
     let (guard, _) = granted(next).await;
     guard.release().await.unwrap();
     ours.close().await;
+    second.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
