@@ -47,7 +47,9 @@ pub struct Oracle {
 
 /// What no log may show.
 #[derive(Clone)]
-pub(crate) struct Secret(pub(crate) Arc<str>);
+pub(crate) struct Secret(
+    #[cfg_attr(not(any(feature = "odpi", feature = "thin")), allow(dead_code))] pub(crate) Arc<str>,
+);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
