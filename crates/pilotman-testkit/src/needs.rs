@@ -73,7 +73,12 @@ pub const BACKENDS: &[BackendNeeds] = &[
         servers: &[],
     },
     // Its tests bring a database of their own.
-    BackendNeeds { backend: "oracle", crates: &["pilotman-oracle", "pilotman"], programs: &[], servers: &[] },
+    BackendNeeds {
+        backend: "oracle",
+        crates: &["pilotman-session", "pilotman-testkit-oracle", "pilotman-oracle", "pilotman"],
+        programs: &[],
+        servers: &[],
+    },
     BackendNeeds { backend: "os", crates: &["pilotman-os", "pilotman", "pilotman-cli"], programs: &[], servers: &[] },
     BackendNeeds {
         backend: "redis",
