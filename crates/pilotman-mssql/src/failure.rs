@@ -12,6 +12,7 @@ pub(crate) const DEADLOCK: u32 = 1205;
 /// An application lock was to be released that this session does not hold.
 pub(crate) const NOT_HELD: u32 = 1223;
 const OBJECT_EXISTS: u32 = 2714;
+const NO_OBJECT: u32 = 208;
 
 /// What went wrong.
 #[derive(Debug)]
@@ -81,6 +82,11 @@ impl Failure {
         self.number() == Some(OBJECT_EXISTS)
     }
 
+    /// Whether something is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.number() == Some(NO_OBJECT)
+    }
+
     /// Whether the login may not do or see this.
     pub(crate) fn is_denied(&self) -> bool {
         // EXECUTE or SELECT; CREATE; the state of the server or the database; KILL.
@@ -121,6 +127,13 @@ pub(crate) fn of_code(code: i32) -> Error {
         code => Error::unavailable(format!("sp_getapplock returned {code}, which is not documented")).retryable(false),
     }
     .no_effect(true)
+}
+
+/// The sequence of the tokens was there, and isn't any more.
+pub(crate) fn is_gone(sequence: &str, failure: &Failure) -> Error {
+    Error::misconfigured(format!("the sequence {sequence} of the fencing tokens is gone: {failure}"))
+        .with_advice("have it made again, with a START above all tokens that it has given, or start the programs anew")
+        .no_effect(true)
 }
 
 /// The database takes no writes, as that of a secondary replica.

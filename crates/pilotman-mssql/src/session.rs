@@ -78,8 +78,8 @@ impl MsSqlSession {
         !self.connector.has_sequence.load(Ordering::Acquire)
     }
 
-    pub(crate) fn has_sequence(&self, has: bool) {
-        self.connector.has_sequence.store(has, Ordering::Release);
+    pub(crate) fn has_sequence(&self) {
+        self.connector.has_sequence.store(true, Ordering::Release);
     }
 
     /// Nothing can be said any more of what this session holds: it must end.

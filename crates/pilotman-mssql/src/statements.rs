@@ -62,8 +62,8 @@ pub(crate) fn next(sequence: &str) -> String {
 }
 
 /// Makes a sequence, whose name is quoted.
-pub(crate) fn make(sequence: &str) -> String {
-    format!("CREATE SEQUENCE {sequence} AS bigint START WITH 1 INCREMENT BY 1 MINVALUE 1 NO CYCLE")
+pub(crate) fn make(sequence: &str, first: i64) -> String {
+    format!("CREATE SEQUENCE {sequence} AS bigint START WITH {first} INCREMENT BY 1 MINVALUE 1 NO CYCLE")
 }
 
 /// Ends another session. It takes no parameter.

@@ -4,7 +4,7 @@ use pilotman_core::backend::Severity;
 use pilotman_core::{ErrorKind, Primitive};
 use pilotman_testkit_mssql::{Permissions, StandIn};
 
-use crate::common::{locks, nothing_left, says, server};
+use crate::common::{connection, locks, nothing_left, says, server};
 
 #[tokio::test]
 async fn holders_are_shown_and_their_sessions_ended() {
@@ -91,6 +91,34 @@ async fn the_sequence_of_the_tokens() {
     let other = crate::common::locks(&server);
     let guard = other.mutex("n").fenced().unwrap().acquire().await.unwrap();
     assert!(guard.token() > last);
+    guard.release().await.unwrap();
+    nothing_left(&server).await;
+}
+
+/// The numbers of one that was dropped and made anew don't begin again.
+#[tokio::test]
+async fn a_sequence_that_is_dropped() {
+    let server = server();
+    let (old, mut admin) = (locks(&server), connection(&server).await);
+    let fenced = old.mutex("m").fenced().unwrap();
+    let guard = fenced.acquire().await.unwrap();
+    let last = guard.token();
+    guard.release().await.unwrap();
+    let mut run = async |sql: &str| drop(admin.simple_query(sql).await.unwrap().into_results().await.unwrap());
+    run("DROP SEQUENCE [dbo].[pilotman_fencing_token]").await;
+    for _ in 0..2 {
+        let error = fenced.acquire().await.unwrap_err();
+        says(&error, ErrorKind::Misconfigured, &["[dbo].[pilotman_fencing_token]", "is gone", "START"]);
+        assert!(server.locks().is_empty(), "without a token there is no hold");
+    }
+    // A program that never saw the old one makes it, and both go on above all that was given.
+    let fresh = locks(&server);
+    let guard = fresh.mutex("n").fenced().unwrap().acquire().await.unwrap();
+    assert!(guard.token() > last, "{} after {last}", guard.token());
+    let last = guard.token();
+    guard.release().await.unwrap();
+    let guard = fenced.acquire().await.unwrap();
+    assert!(guard.token() > last, "{} after {last}", guard.token());
     guard.release().await.unwrap();
     nothing_left(&server).await;
 }
