@@ -23,9 +23,8 @@ use crate::wire::{self, Tiberius};
 
 /// So often a server may send its clients on to another.
 const MOST_ROUTES: usize = 3;
-/// The operating system asks an idle connection after this time whether its other end is there, this often again.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-const KEEPALIVE_AGAIN: Duration = Duration::from_secs(5);
+/// The operating system counts in seconds how long a connection was idle.
+const LEAST_IDLE: Duration = Duration::from_secs(1);
 
 /// See the [module](self). Cheap to clone.
 #[derive(Clone)]
@@ -177,9 +176,9 @@ impl Connector {
             let config = self.config(route.as_ref()).await?;
             let stream = self.stream(&config, route.as_ref()).await.map_err(unreachable)?;
             stream.set_nodelay(true).map_err(unreachable)?;
-            let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_AGAIN);
-            socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
-            match wire::log_in(config, stream, self.environment()?.clock.clone(), self.mssql.sessions.heartbeat).await {
+            let beat = self.mssql.sessions.heartbeat;
+            keep_alive(&stream, beat).map_err(unreachable)?;
+            match wire::log_in(config, stream, self.environment()?.clock.clone(), beat).await {
                 Ok(client) => return Ok(client),
                 Err(Failure::Routed(host, port)) => route = Some((host, port)),
                 Err(failure) => return Err(failure::of_connecting(&host, failure)),
@@ -201,6 +200,19 @@ impl Connector {
         }
         Ok(MsSqlSession::new(self.clone(), client, identity))
     }
+}
+
+/// Has the operating system look after a connection on which somebody waits, and which nobody else can ask whether it is there.
+fn keep_alive(stream: &TcpStream, beat: Duration) -> std::io::Result<()> {
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time((beat / 2).max(LEAST_IDLE))
+        .with_interval((beat / 4).max(LEAST_IDLE))
+        .with_retries(3);
+    let socket = socket2::SockRef::from(stream);
+    // A request on its way is not asked after: without this it is sent again for a quarter of an hour.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(beat.saturating_mul(2).max(LEAST_IDLE * 4)))?;
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 fn identity(row: &Row) -> Option<(Identity, &str)> {

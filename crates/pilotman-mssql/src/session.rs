@@ -21,6 +21,8 @@ use crate::{permits, tokens};
 
 /// The server may take so long to acknowledge that a wait was cancelled.
 const CANCEL: Duration = Duration::from_secs(2);
+/// An upgrade waits for so long at a time.
+const SLICE: Duration = Duration::from_millis(250);
 /// As the server takes it for ever.
 const FOREVER: i32 = -1;
 
@@ -196,6 +198,30 @@ impl MsSqlSession {
         }
     }
 
+    /// Waits for an upgrade by many short waits, each of which ends by itself: so a server that is gone is noticed, for the hold is
+    /// to be told of that, and nothing has to be cancelled, after which the hold might be lost. Where a grant comes as the upgrade
+    /// is stopped, it stays: the server knows no way back but to release all.
+    async fn upgrade_in_slices(&mut self, name: &str, stop: &Stop) -> Result<bool> {
+        let (clock, beat) = (self.connector.environment()?.clock.clone(), self.mssql().sessions.heartbeat);
+        let slice = SLICE.min(beat / 4);
+        let limit = Millis(i32::try_from(slice.as_millis()).unwrap_or(i32::MAX).max(1));
+        while !stop.is_requested() {
+            let late = Sleep::new(clock.clone(), beat.saturating_add(slice));
+            let asked = tokio::select! {
+                biased;
+                asked = self.ask(name, Mode::Exclusive.name(), limit, None) => asked?,
+                () = late => {
+                    self.give_up();
+                    return Err(failure::lost(Failure::nonsense("the server did not answer an upgrade in time")));
+                }
+            };
+            if asked == Asked::Granted {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Adds the token that was asked for; without one there is no hold.
     async fn with_token(&mut self, request: &MsSqlRequest, cookie: Cookie) -> Result<Granted<Cookie>> {
         let resource = request.held(cookie);
@@ -258,13 +284,9 @@ impl Session for MsSqlSession {
 
     async fn upgrade(&mut self, request: &MsSqlRequest, _: &Cookie, stop: Option<Stop>) -> Result<bool> {
         let name = &request.resource.name;
-        let mut stop = stop;
-        let limit = if stop.is_some() { Millis::FOREVER } else { Millis::NONE };
-        let is_upgraded = match self.ask(name, Mode::Exclusive.name(), limit, stop.as_mut()).await? {
-            Asked::Granted => true,
-            Asked::Refused => false,
-            // Where the grant came first, it stays: the server knows no way back but to release all.
-            Asked::Stopped => self.mode_of(name).await.as_deref() == Some("Exclusive"),
+        let is_upgraded = match stop {
+            None => self.ask(name, Mode::Exclusive.name(), Millis::NONE, None).await? == Asked::Granted,
+            Some(stop) => self.upgrade_in_slices(name, &stop).await?,
         };
         self.upgrades += usize::from(is_upgraded);
         Ok(is_upgraded)
