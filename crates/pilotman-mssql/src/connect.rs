@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(crate) struct Connector {
     pub(crate) environment: OnceLock<Environment>,
     /// The sequence of the fencing tokens is there, and fit for them.
     pub(crate) has_sequence: AtomicBool,
+    /// A session was begun.
+    was_there: AtomicBool,
 }
 
 /// What a session is known by.
@@ -72,7 +74,7 @@ impl Driver for MsSqlDriver {
 
 impl Connector {
     pub(crate) fn new(mssql: MsSql) -> Self {
-        Self { mssql, environment: OnceLock::new(), has_sequence: AtomicBool::new(false) }
+        Self { mssql, environment: OnceLock::new(), has_sequence: false.into(), was_there: false.into() }
     }
 
     pub(crate) fn environment(&self) -> Result<&Environment> {
@@ -112,6 +114,8 @@ impl Connector {
             config.database(database);
         }
         config.application_name(&mssql.application_name);
+        // The server's views cut resources, maybe in the middle of a pair.
+        config.lossy_utf16_decoding(true);
         // Both are bounded here: a wait for a lock must not be.
         config.command_timeout(None);
         config.handshake_timeout(None);
@@ -181,16 +185,20 @@ impl Connector {
             match wire::log_in(config, stream, self.environment()?.clock.clone(), beat).await {
                 Ok(client) => return Ok(client),
                 Err(Failure::Routed(host, port)) => route = Some((host, port)),
-                Err(failure) => return Err(failure::of_connecting(&host, failure)),
+                Err(failure) => return Err(self.refused(failure)),
             }
         }
-        Err(failure::of_connecting(&host, Failure::Routed(String::new(), 0)))
+        Err(self.refused(Failure::Routed(String::new(), 0)))
+    }
+
+    fn refused(&self, failure: Failure) -> Error {
+        failure::of_connecting(&self.mssql.host.to_string(), failure, self.was_there.load(Ordering::Acquire))
     }
 
     async fn begin(self: &Arc<Self>) -> Result<MsSqlSession> {
         let mut client = self.log_in().await?;
         let host = self.mssql.host.to_string();
-        let rows = client.rows(IDENTITY, &[]).await.map_err(|failure| failure::of_connecting(&host, failure))?;
+        let rows = client.rows(IDENTITY, &[]).await.map_err(|failure| self.refused(failure))?;
         let (identity, updates) = rows
             .first()
             .and_then(identity)
@@ -198,6 +206,7 @@ impl Connector {
         if updates == "READ_ONLY" {
             return Err(failure::is_read_only(&host, &identity.database));
         }
+        self.was_there.store(true, Ordering::Release);
         Ok(MsSqlSession::new(self.clone(), client, identity))
     }
 }
