@@ -66,7 +66,11 @@ pub(crate) fn make(sequence: &str, first: i64) -> String {
     format!("CREATE SEQUENCE {sequence} AS bigint START WITH {first} INCREMENT BY 1 MINVALUE 1 NO CYCLE")
 }
 
-/// Ends another session. It takes no parameter.
+/// Ends another session, if it has application locks still: the number of one that has ended may be a stranger's already. `KILL`
+/// takes no parameter.
 pub(crate) fn kill(session: i32) -> String {
-    format!("KILL {session}")
+    format!(
+        "IF EXISTS (SELECT 1 FROM sys.dm_tran_locks WHERE resource_type = 'APPLICATION' AND resource_database_id = DB_ID() \
+         AND request_session_id = {session}) KILL {session}"
+    )
 }
