@@ -21,6 +21,8 @@ use crate::{permits, tokens};
 
 /// The server may take so long to acknowledge that a wait was cancelled.
 const CANCEL: Duration = Duration::from_secs(2);
+/// So many locks are released within the time of one statement.
+const RELEASES: usize = 8;
 /// An upgrade waits for so long at a time.
 const SLICE: Duration = Duration::from_millis(250);
 /// As the server takes it for ever.
@@ -307,6 +309,11 @@ impl Session for MsSqlSession {
             found.push(was_there);
         }
         Ok(found)
+    }
+
+    fn releases_at_once(&self) -> usize {
+        // Each takes a round trip, and all of them have the time of one statement.
+        RELEASES
     }
 
     async fn mint(&mut self, _: &MsSqlRequest) -> Result<u64> {

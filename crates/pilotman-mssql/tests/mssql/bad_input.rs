@@ -92,9 +92,10 @@ async fn something_that_is_no_server() {
         assert!(error.has_no_effect());
         peer.join().unwrap();
     }
-    // Nobody at all.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mssql = MsSql::host(free.to_string()).unwrap().login("u", "p");
+    // Nobody at all: the port is taken, and nobody listens there.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mssql = MsSql::host(taken.local_addr().unwrap().to_string()).unwrap().login("u", "p");
     let error = locks_of(mssql).mutex("m").acquire().await.unwrap_err();
     says(&error, ErrorKind::Unavailable, &["can't be reached"]);
 }
