@@ -281,23 +281,10 @@ pub(crate) async fn end_holders(session: &mut MsSqlSession, resources: &Resource
 #[cfg(test)]
 mod tests {
     use pilotman_testkit_mssql::StandIn;
-    use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
-    use tokio::net::TcpStream;
-    use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 
     use super::*;
-    use crate::statements::GET;
+    use crate::testing::{connection, get};
     use crate::wire;
-
-    async fn connection(server: &StandIn) -> Client<Compat<TcpStream>> {
-        let mut config = Config::new();
-        let (user, password) = server.credentials();
-        config.authentication(AuthMethod::sql_server(user, password));
-        config.database(server.database());
-        config.encryption(EncryptionLevel::NotSupported);
-        let stream = TcpStream::connect(server.address()).await.unwrap();
-        Client::connect(config, stream.compat_write()).await.unwrap()
-    }
 
     /// As one that has got the number of a session which has ended.
     #[tokio::test]
@@ -308,13 +295,7 @@ mod tests {
         let mut admin = connection(&server).await;
         wire::rows(&mut admin, &kill(number), &[]).await.unwrap();
         assert!(server.sessions().iter().any(|session| session.id == number));
-        let arguments = [
-            ("@Resource", "m".into()),
-            ("@LockMode", "Exclusive".into()),
-            ("@LockOwner", "Session".into()),
-            ("@LockTimeout", Value::Int(0)),
-        ];
-        assert_eq!(wire::call(&mut other, GET, &arguments).await.unwrap(), 0);
+        get(&mut other, "m").await;
         wire::rows(&mut admin, &kill(number), &[]).await.unwrap();
         assert!(server.locks().is_empty(), "{:?}", server.locks());
         assert!(wire::rows(&mut other, "SELECT 1", &[]).await.is_err());
