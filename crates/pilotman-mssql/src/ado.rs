@@ -64,7 +64,7 @@ pub(crate) fn read(text: &str) -> Result<MsSql> {
     let (mut host, mut user, mut password) = (None, None, None);
     let mut set: Vec<(Key, String)> = Vec::new();
     for (word, value) in pairs(text)? {
-        let key = known(&word)?;
+        let key = known(&word, password.is_some())?;
         match key {
             Key::Server => host = Some(server(&value)?),
             Key::User => user = Some(value),
@@ -129,14 +129,14 @@ fn is_yes(key: &str, value: &str) -> Result<bool> {
     }
 }
 
-fn known(word: &str) -> Result<Key> {
+fn known(word: &str, behind_password: bool) -> Result<Key> {
     let plain: String =
         word.chars().filter(|c| !c.is_whitespace() && *c != '_').collect::<String>().to_ascii_lowercase();
     if let Some((_, key)) = KNOWN.iter().find(|(known, _)| *known == plain) {
         return Ok(*key);
     }
     // What stands there may be a part of a password with a semicolon.
-    let is_word = plain.len() <= 40 && plain.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_word = !behind_password && plain.len() <= 40 && plain.bytes().all(|byte| byte.is_ascii_lowercase());
     let shown = if is_word { format!("the keyword {plain}") } else { "a keyword".to_owned() };
     let all: Vec<_> = KNOWN.iter().map(|(known, _)| *known).collect();
     Err(Error::misconfigured(format!("this connection string has {shown}, which is not known here"))
@@ -257,7 +257,10 @@ mod tests {
             ("Server", "no value"),
             ("Server=h;Password='x", "not closed"),
             ("Server=h;Password=hun;ter2=1", "semicolon"),
+            ("Server=h;Password=hun;zqx=1", "semicolon"),
+            ("Server=h;PWD=hun;Encrypt=no;zqx=1", "semicolon"),
             ("Server=h;Colour=red", "the keyword colour"),
+            ("Server=h;Colour=red;Password=hun;zqx=1", "the keyword colour"),
             ("Server=h;Encrypt=perhaps", "strict, mandatory or optional"),
             ("Server=h;Integrated Security=SSPI", "not to be had"),
             ("Server=h,x", "no port"),
@@ -266,7 +269,8 @@ mod tests {
             let error = read(text).unwrap_err();
             assert_eq!(error.kind(), pilotman_core::ErrorKind::Misconfigured);
             let text = format!("{error} {}", error.advice().unwrap_or_default());
-            assert!(text.contains(part) && !text.contains("ter2"), "{text}");
+            assert!(text.contains(part) && !text.contains("hun"), "{text}");
+            assert!(!text.contains("ter2") && !text.contains("zqx"), "{text}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,9 +23,8 @@ use crate::wire::{self, Tiberius};
 
 /// So often a server may send its clients on to another.
 const MOST_ROUTES: usize = 3;
-/// The operating system asks an idle connection after this time whether its other end is there, this often again.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-const KEEPALIVE_AGAIN: Duration = Duration::from_secs(5);
+/// The operating system counts in seconds how long a connection was idle.
+const LEAST_IDLE: Duration = Duration::from_secs(1);
 
 /// See the [module](self). Cheap to clone.
 #[derive(Clone)]
@@ -37,6 +36,8 @@ pub(crate) struct Connector {
     pub(crate) environment: OnceLock<Environment>,
     /// The sequence of the fencing tokens is there, and fit for them.
     pub(crate) has_sequence: AtomicBool,
+    /// A session was begun.
+    was_there: AtomicBool,
 }
 
 /// What a session is known by.
@@ -73,7 +74,7 @@ impl Driver for MsSqlDriver {
 
 impl Connector {
     pub(crate) fn new(mssql: MsSql) -> Self {
-        Self { mssql, environment: OnceLock::new(), has_sequence: AtomicBool::new(false) }
+        Self { mssql, environment: OnceLock::new(), has_sequence: false.into(), was_there: false.into() }
     }
 
     pub(crate) fn environment(&self) -> Result<&Environment> {
@@ -113,6 +114,8 @@ impl Connector {
             config.database(database);
         }
         config.application_name(&mssql.application_name);
+        // The server's views cut resources, maybe in the middle of a pair.
+        config.lossy_utf16_decoding(true);
         // Both are bounded here: a wait for a lock must not be.
         config.command_timeout(None);
         config.handshake_timeout(None);
@@ -177,21 +180,25 @@ impl Connector {
             let config = self.config(route.as_ref()).await?;
             let stream = self.stream(&config, route.as_ref()).await.map_err(unreachable)?;
             stream.set_nodelay(true).map_err(unreachable)?;
-            let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_AGAIN);
-            socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
-            match wire::log_in(config, stream, self.environment()?.clock.clone(), self.mssql.sessions.heartbeat).await {
+            let beat = self.mssql.sessions.heartbeat;
+            keep_alive(&stream, beat).map_err(unreachable)?;
+            match wire::log_in(config, stream, self.environment()?.clock.clone(), beat).await {
                 Ok(client) => return Ok(client),
                 Err(Failure::Routed(host, port)) => route = Some((host, port)),
-                Err(failure) => return Err(failure::of_connecting(&host, failure)),
+                Err(failure) => return Err(self.refused(failure)),
             }
         }
-        Err(failure::of_connecting(&host, Failure::Routed(String::new(), 0)))
+        Err(self.refused(Failure::Routed(String::new(), 0)))
+    }
+
+    fn refused(&self, failure: Failure) -> Error {
+        failure::of_connecting(&self.mssql.host.to_string(), failure, self.was_there.load(Ordering::Acquire))
     }
 
     async fn begin(self: &Arc<Self>) -> Result<MsSqlSession> {
         let mut client = self.log_in().await?;
         let host = self.mssql.host.to_string();
-        let rows = client.rows(IDENTITY, &[]).await.map_err(|failure| failure::of_connecting(&host, failure))?;
+        let rows = client.rows(IDENTITY, &[]).await.map_err(|failure| self.refused(failure))?;
         let (identity, updates) = rows
             .first()
             .and_then(identity)
@@ -199,8 +206,22 @@ impl Connector {
         if updates == "READ_ONLY" {
             return Err(failure::is_read_only(&host, &identity.database));
         }
+        self.was_there.store(true, Ordering::Release);
         Ok(MsSqlSession::new(self.clone(), client, identity))
     }
+}
+
+/// Has the operating system look after a connection on which somebody waits, and which nobody else can ask whether it is there.
+fn keep_alive(stream: &TcpStream, beat: Duration) -> std::io::Result<()> {
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time((beat / 2).max(LEAST_IDLE))
+        .with_interval((beat / 4).max(LEAST_IDLE))
+        .with_retries(3);
+    let socket = socket2::SockRef::from(stream);
+    // A request on its way is not asked after: without this it is sent again for a quarter of an hour.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(beat.saturating_mul(2).max(LEAST_IDLE * 4)))?;
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 fn identity(row: &Row) -> Option<(Identity, &str)> {

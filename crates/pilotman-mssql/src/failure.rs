@@ -12,6 +12,7 @@ pub(crate) const DEADLOCK: u32 = 1205;
 /// An application lock was to be released that this session does not hold.
 pub(crate) const NOT_HELD: u32 = 1223;
 const OBJECT_EXISTS: u32 = 2714;
+const NO_OBJECT: u32 = 208;
 
 /// What went wrong.
 #[derive(Debug)]
@@ -81,10 +82,15 @@ impl Failure {
         self.number() == Some(OBJECT_EXISTS)
     }
 
+    /// Whether something is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.number() == Some(NO_OBJECT)
+    }
+
     /// Whether the login may not do or see this.
     pub(crate) fn is_denied(&self) -> bool {
-        // EXECUTE or SELECT; CREATE; the state of the server or the database; KILL.
-        matches!(self.number(), Some(229 | 262 | 297 | 300 | 371 | 6102 | 15247))
+        // EXECUTE or SELECT; CREATE; the state of the server or the database; the schema; KILL; something that is not to be seen.
+        matches!(self.number(), Some(229 | 262 | 297 | 300 | 371 | 2760 | 6102 | 15151 | 15247))
     }
 }
 
@@ -123,6 +129,13 @@ pub(crate) fn of_code(code: i32) -> Error {
     .no_effect(true)
 }
 
+/// The sequence of the tokens was there, and isn't any more.
+pub(crate) fn is_gone(sequence: &str, failure: &Failure) -> Error {
+    Error::misconfigured(format!("the sequence {sequence} of the fencing tokens is gone: {failure}"))
+        .with_advice("have it made again, with a START above all tokens that it has given, or start the programs anew")
+        .no_effect(true)
+}
+
 /// The database takes no writes, as that of a secondary replica.
 pub(crate) fn is_read_only(host: &str, database: &str) -> Error {
     Error::misconfigured(format!(
@@ -147,14 +160,35 @@ pub(crate) fn lost(failure: Failure) -> Error {
     .no_effect(false)
 }
 
-/// An error of connecting to this host.
-pub(crate) fn of_connecting(host: &str, failure: Failure) -> Error {
+/// An error of connecting to this host. `was_there`: a session was begun there before, with the same login and database.
+pub(crate) fn of_connecting(host: &str, failure: Failure, was_there: bool) -> Error {
     let text = |what: &str| format!("{host} {what}: {failure}");
     let Some(number) = failure.number() else { return without_a_word(host, failure).no_effect(true) };
     match number {
         18452 | 18456 | 18470 | 33147..=33156 | 40532 => Error::misconfigured(text("refuses the login")).with_advice(
             "see whether user and password (or the token) are right, and whether the server allows this way to log in",
         ),
+        // Starting, ending, being upgraded; databases that are being recovered, restored or moved; Azure's reconfigurations.
+        615
+        | 921
+        | 922
+        | 926
+        | 927
+        | 952
+        | 4221
+        | 6005
+        | 17187
+        | 17197
+        | 18401
+        | 18451
+        | 40197
+        | 40501
+        | 40613
+        | 42108
+        | 42109
+        | 49918..=49920 => Error::unavailable(text("takes no sessions at the moment")),
+        // There is one error for a database that isn't there and one that can't be opened yet.
+        4060 if was_there => Error::unavailable(text("does not open the database at the moment")),
         18486..=18488 => Error::misconfigured(text("refuses the login, whose password or account needs attention")),
         4060 | 4064 | 40532..=40544 => Error::misconfigured(text("does not let the login use the database"))
             .with_advice("name a database that is there, in which the login has a user"),
@@ -164,7 +198,6 @@ pub(crate) fn of_connecting(host: &str, failure: Failure) -> Error {
             .with_advice("connect to the primary, or through the listener of the availability group"),
         10928 | 10929 | 17300 | 17809 | 17830 => Error::unavailable(text("has no session left"))
             .with_advice("allow more sessions at the server, or fewer here (max-sessions)"),
-        40197 | 40501 | 40613 | 49918..=49920 | 6005 => Error::unavailable(text("takes no sessions at the moment")),
         _ => Error::misconfigured(text("refuses the session")),
     }
     .no_effect(true)
@@ -239,12 +272,40 @@ mod tests {
 
     #[test]
     fn errors_of_connecting_name_the_host() {
-        for (number, kind) in
-            [(18456, ErrorKind::Misconfigured), (4060, ErrorKind::Misconfigured), (40613, ErrorKind::Unavailable)]
-        {
-            let error = of_connecting("db:1433", said(number));
-            assert_eq!(error.kind(), kind);
+        for (number, kind) in [
+            (18456, ErrorKind::Misconfigured),
+            (18487, ErrorKind::Misconfigured),
+            (4060, ErrorKind::Misconfigured),
+            (40532, ErrorKind::Misconfigured),
+            (40544, ErrorKind::Misconfigured),
+            (40615, ErrorKind::Misconfigured),
+        ] {
+            let error = of_connecting("db:1433", said(number), false);
+            assert_eq!(error.kind(), kind, "{error}");
             assert!(error.to_string().contains("db:1433"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_passes_is_no_misconfiguration() {
+        for number in [
+            615, 921, 922, 926, 927, 952, 976, 4221, 6005, 10928, 17187, 17197, 18401, 18451, 40197, 40501, 40613,
+            42108, 42109, 49918, 49919, 49920,
+        ] {
+            let error = of_connecting("db:1433", said(number), false);
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            assert!(error.has_no_effect() && error.to_string().contains("db:1433"), "{error}");
+        }
+        // The database was there before.
+        assert_eq!(of_connecting("db:1433", said(4060), true).kind(), ErrorKind::Unavailable);
+        assert_eq!(of_connecting("db:1433", said(18456), true).kind(), ErrorKind::Misconfigured);
+    }
+
+    #[test]
+    fn who_may_not_is_told_so() {
+        for number in [229, 262, 297, 300, 371, 2760, 6102, 15151, 15247] {
+            let error = of_statement(said(number));
+            assert!(error.to_string().contains("the login may not do this"), "{error}");
         }
     }
 }

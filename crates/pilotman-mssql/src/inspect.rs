@@ -12,6 +12,10 @@ use crate::session::MsSqlSession;
 use crate::statements::{LOCKS, TEST, kill};
 use crate::tokens;
 
+/// There is no session of that number.
+const GONE: u32 = 6106;
+const TO_END: &str = "sessions are ended with the permission ALTER ANY CONNECTION";
+
 /// The resources of a name, with the kind of each: of a semaphore, what those of its permits begin with, and its gate.
 #[derive(Debug, Clone)]
 pub(crate) struct Resources {
@@ -230,7 +234,9 @@ pub(crate) async fn end_holders(session: &mut MsSqlSession, resources: &Resource
         .with_advice("let names be mapped to shorter ones (names=strict), or end the right session by KILL")
         .no_effect(true));
     }
-    let mut ended: Vec<i32> = Vec::new();
+    let mut asked: Vec<i32> = Vec::new();
+    let mut ended: Vec<String> = Vec::new();
+    let mut failed = None;
     let mut holders = Vec::new();
     for (kind, found) in rows {
         if !found.granted || kind.is_none() || found.session == session.identity().id {
@@ -242,26 +248,59 @@ pub(crate) async fn end_holders(session: &mut MsSqlSession, resources: &Resource
             holder.owner = format!("{}, with {others} other locks that ended too", holder.owner);
         }
         holders.push(holder);
-        if ended.contains(&found.session) {
+        if asked.contains(&found.session) {
             continue;
         }
+        asked.push(found.session);
         match session.rows(&kill(found.session), &[]).await {
-            Ok(_) => ended.push(found.session),
+            Ok(_) => ended.push(format!("session {}", found.session)),
             // It has ended meanwhile.
-            Err(failure) if failure.number() == Some(6106) => {}
-            Err(failure) => return Err(not_ended(failure)),
+            Err(failure) if failure.number() == Some(GONE) => {}
+            Err(failure) => {
+                let is_end = failure.is_end();
+                failed = Some((found.session, failure));
+                if is_end {
+                    break;
+                }
+            }
         }
     }
-    Ok(holders)
-}
-
-fn not_ended(failure: Failure) -> Error {
-    failure::of_statement(failure).with_advice("sessions are ended with the permission ALTER ANY CONNECTION")
+    match failed {
+        None => Ok(holders),
+        Some((_, failure)) if ended.is_empty() => Err(failure::of_statement(failure).with_advice(TO_END)),
+        // Those who have lost their locks are told in any case.
+        Some((session, failure)) => Err(Error::unavailable(format!(
+            "session {session} could not be ended ({failure}), after {} had been",
+            ended.join(", ")
+        ))
+        .with_advice(TO_END)
+        .no_effect(false)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use pilotman_testkit_mssql::StandIn;
+
     use super::*;
+    use crate::testing::{connection, get};
+    use crate::wire;
+
+    /// As one that has got the number of a session which has ended.
+    #[tokio::test]
+    async fn a_session_without_locks_is_not_ended() {
+        let server = StandIn::start().unwrap();
+        let mut other = connection(&server).await;
+        let number = server.sessions()[0].id;
+        let mut admin = connection(&server).await;
+        wire::rows(&mut admin, &kill(number), &[]).await.unwrap();
+        assert!(server.sessions().iter().any(|session| session.id == number));
+        get(&mut other, "m").await;
+        wire::rows(&mut admin, &kill(number), &[]).await.unwrap();
+        assert!(server.locks().is_empty(), "{:?}", server.locks());
+        assert!(wire::rows(&mut other, "SELECT 1", &[]).await.is_err());
+        assert_eq!(server.unknown_statements(), Vec::<String>::new());
+    }
 
     #[test]
     fn a_description_shows_its_resource() {

@@ -31,6 +31,8 @@ mod request;
 mod session;
 mod socket;
 mod statements;
+#[cfg(test)]
+mod testing;
 mod tokens;
 mod wire;
 

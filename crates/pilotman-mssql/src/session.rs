@@ -15,12 +15,16 @@ use crate::driver::{Client, Row, Value};
 use crate::failure::{self, Failure, NOT_HELD};
 use crate::options::MsSql;
 use crate::request::{Cookie, Mode, MsSqlRequest};
-use crate::statements::{GET, MODE, PING, RELEASE};
+use crate::statements::{GET, MODE, PING, RELEASE, release_all};
 use crate::wire::Tiberius;
 use crate::{permits, tokens};
 
 /// The server may take so long to acknowledge that a wait was cancelled.
 const CANCEL: Duration = Duration::from_secs(2);
+/// So many locks are released by one statement.
+const RELEASES: usize = 32;
+/// An upgrade waits for so long at a time.
+const SLICE: Duration = Duration::from_millis(250);
 /// As the server takes it for ever.
 const FOREVER: i32 = -1;
 
@@ -78,8 +82,8 @@ impl MsSqlSession {
         !self.connector.has_sequence.load(Ordering::Acquire)
     }
 
-    pub(crate) fn has_sequence(&self, has: bool) {
-        self.connector.has_sequence.store(has, Ordering::Release);
+    pub(crate) fn has_sequence(&self) {
+        self.connector.has_sequence.store(true, Ordering::Release);
     }
 
     /// Nothing can be said any more of what this session holds: it must end.
@@ -196,6 +200,50 @@ impl MsSqlSession {
         }
     }
 
+    /// Releases several locks once, in one round trip; whether each was there.
+    async fn free_all(&mut self, resources: &[String]) -> Result<Vec<bool>> {
+        let parameters: Vec<Value> = resources.iter().map(|resource| resource.as_str().into()).collect();
+        let answer = self.value(&release_all(resources.len()), &parameters).await;
+        let found = match &answer {
+            Ok(Some(Value::Text(found))) if found.len() == resources.len() => found.as_str(),
+            _ => "",
+        };
+        let found: Option<Vec<bool>> = found.chars().map(was_there).collect();
+        match (answer, found) {
+            (Ok(_), Some(found)) if !found.is_empty() => Ok(found),
+            (answer, _) => {
+                self.give_up();
+                let failure =
+                    answer.err().unwrap_or_else(|| Failure::nonsense("the server did not say what it released"));
+                Err(failure::of_statement(failure).no_effect(false))
+            }
+        }
+    }
+
+    /// Waits for an upgrade by many short waits, each of which ends by itself: so a server that is gone is noticed, for the hold is
+    /// to be told of that, and nothing has to be cancelled, after which the hold might be lost. Where a grant comes as the upgrade
+    /// is stopped, it stays: the server knows no way back but to release all.
+    async fn upgrade_in_slices(&mut self, name: &str, stop: &Stop) -> Result<bool> {
+        let (clock, beat) = (self.connector.environment()?.clock.clone(), self.mssql().sessions.heartbeat);
+        let slice = SLICE.min(beat / 4);
+        let limit = Millis(i32::try_from(slice.as_millis()).unwrap_or(i32::MAX).max(1));
+        while !stop.is_requested() {
+            let late = Sleep::new(clock.clone(), beat.saturating_add(slice));
+            let asked = tokio::select! {
+                biased;
+                asked = self.ask(name, Mode::Exclusive.name(), limit, None) => asked?,
+                () = late => {
+                    self.give_up();
+                    return Err(failure::lost(Failure::nonsense("the server did not answer an upgrade in time")));
+                }
+            };
+            if asked == Asked::Granted {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Adds the token that was asked for; without one there is no hold.
     async fn with_token(&mut self, request: &MsSqlRequest, cookie: Cookie) -> Result<Granted<Cookie>> {
         let resource = request.held(cookie);
@@ -211,6 +259,15 @@ impl MsSqlSession {
         };
         self.held.insert(resource);
         Ok(Granted { cookie, token })
+    }
+}
+
+/// What [`release_all`] says of each.
+fn was_there(sign: char) -> Option<bool> {
+    match sign {
+        '1' => Some(true),
+        '0' => Some(false),
+        _ => None,
     }
 }
 
@@ -258,33 +315,30 @@ impl Session for MsSqlSession {
 
     async fn upgrade(&mut self, request: &MsSqlRequest, _: &Cookie, stop: Option<Stop>) -> Result<bool> {
         let name = &request.resource.name;
-        let mut stop = stop;
-        let limit = if stop.is_some() { Millis::FOREVER } else { Millis::NONE };
-        let is_upgraded = match self.ask(name, Mode::Exclusive.name(), limit, stop.as_mut()).await? {
-            Asked::Granted => true,
-            Asked::Refused => false,
-            // Where the grant came first, it stays: the server knows no way back but to release all.
-            Asked::Stopped => self.mode_of(name).await.as_deref() == Some("Exclusive"),
+        let is_upgraded = match stop {
+            None => self.ask(name, Mode::Exclusive.name(), Millis::NONE, None).await? == Asked::Granted,
+            Some(stop) => self.upgrade_in_slices(name, &stop).await?,
         };
         self.upgrades += usize::from(is_upgraded);
         Ok(is_upgraded)
     }
 
     async fn unlock(&mut self, holds: &[(MsSqlRequest, Cookie)]) -> Result<Vec<bool>> {
-        let mut found = Vec::with_capacity(holds.len());
-        for (request, cookie) in holds {
-            let resource = request.held(*cookie);
-            self.held.remove(&resource);
-            let mut was_there = self.free(&resource).await?;
-            if request.mode == Mode::Update {
-                // Such a hold is alone in its session.
-                for _ in 0..std::mem::take(&mut self.upgrades) {
-                    was_there &= self.free(&resource).await?;
-                }
-            }
-            found.push(was_there);
+        let resources: Vec<_> = holds.iter().map(|(request, cookie)| request.held(*cookie)).collect();
+        for resource in &resources {
+            self.held.remove(resource);
         }
-        Ok(found)
+        let [resource] = &resources[..] else { return self.free_all(&resources).await };
+        let mut was_there = self.free(resource).await?;
+        // There are upgrades only where the hold is alone in its session.
+        for _ in 0..std::mem::take(&mut self.upgrades) {
+            was_there &= self.free(resource).await?;
+        }
+        Ok(vec![was_there])
+    }
+
+    fn releases_at_once(&self) -> usize {
+        RELEASES
     }
 
     async fn mint(&mut self, _: &MsSqlRequest) -> Result<u64> {

@@ -61,12 +61,54 @@ pub(crate) fn next(sequence: &str) -> String {
     format!("SELECT NEXT VALUE FOR {sequence}")
 }
 
-/// Makes a sequence, whose name is quoted.
-pub(crate) fn make(sequence: &str) -> String {
-    format!("CREATE SEQUENCE {sequence} AS bigint START WITH 1 INCREMENT BY 1 MINVALUE 1 NO CYCLE")
+/// Releases so many application locks; of each, in a text: 1, it was there; 0, it was not; x, neither is known.
+pub(crate) fn release_all(count: usize) -> String {
+    let mut sql = "DECLARE @r int, @a nvarchar(100) = N''; ".to_owned();
+    for number in 1..=count {
+        sql += &format!(
+            "IF APPLOCK_MODE('public', @P{number}, 'Session') = 'NoLock' SET @a = @a + N'0' ELSE BEGIN EXEC @r = \
+             sys.sp_releaseapplock @Resource = @P{number}, @LockOwner = 'Session'; SET @a = @a + CASE WHEN @r = 0 THEN N'1' \
+             ELSE N'x' END; END; "
+        );
+    }
+    sql + "SELECT @a"
 }
 
-/// Ends another session. It takes no parameter.
+/// Makes a sequence, whose name is quoted.
+pub(crate) fn make(sequence: &str, first: i64) -> String {
+    format!("CREATE SEQUENCE {sequence} AS bigint START WITH {first} INCREMENT BY 1 MINVALUE 1 NO CYCLE")
+}
+
+/// Ends another session, if it has application locks still: the number of one that has ended may be a stranger's already. `KILL`
+/// takes no parameter.
 pub(crate) fn kill(session: i32) -> String {
-    format!("KILL {session}")
+    format!(
+        "IF EXISTS (SELECT 1 FROM sys.dm_tran_locks WHERE resource_type = 'APPLICATION' AND resource_database_id = DB_ID() \
+         AND request_session_id = {session}) KILL {session}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use pilotman_testkit_mssql::StandIn;
+
+    use super::*;
+    use crate::driver::Value;
+    use crate::testing::{connection, get};
+    use crate::wire;
+
+    #[tokio::test]
+    async fn many_are_released_at_once() {
+        let server = StandIn::start().unwrap();
+        let mut client = connection(&server).await;
+        for resource in ["a", "c", "d"] {
+            get(&mut client, resource).await;
+        }
+        let names = ["a", "b", "c"].map(Value::from);
+        let rows = wire::rows(&mut client, &release_all(3), &names).await.unwrap();
+        assert_eq!(rows, [[Value::from("101")]]);
+        let left: Vec<_> = server.locks().into_iter().map(|row| row.resource).collect();
+        assert_eq!(left, ["d"]);
+        assert_eq!(server.unknown_statements(), Vec::<String>::new());
+    }
 }

@@ -1,5 +1,7 @@
 //! Fencing tokens: the numbers of a sequence.
 
+use std::time::SystemTime;
+
 use pilotman_core::{Error, ErrorKind, Result};
 
 use crate::driver::Value;
@@ -15,11 +17,11 @@ pub(crate) async fn next(session: &mut MsSqlSession) -> Result<u64> {
     let sql = next_number(&session.mssql().quoted_sequence());
     let token = match session.value(&sql, &[]).await {
         Ok(value) => value.as_ref().and_then(Value::number),
-        Err(failure) => {
-            // One that was dropped is not made anew unseen: its numbers would begin again.
-            session.has_sequence(false);
-            return Err(failure::of_statement(failure));
+        // Who has seen a sequence does not make it anew when it is gone: its last number is not known any more.
+        Err(failure) if failure.is_missing() => {
+            return Err(failure::is_gone(&session.mssql().quoted_sequence(), &failure));
         }
+        Err(failure) => return Err(failure::of_statement(failure)),
     };
     match token.and_then(|token| u64::try_from(token).ok()) {
         Some(token) => Ok(token),
@@ -37,7 +39,7 @@ async fn ensure(session: &mut MsSqlSession) -> Result<()> {
     }
     match settings {
         Some(Settings { increment, least, cycles: false, .. }) if increment > 0 && least >= 0 => {
-            session.has_sequence(true);
+            session.has_sequence();
             Ok(())
         }
         _ => Err(Error::misconfigured(format!("the sequence {sequence} can't be what fencing tokens come from"))
@@ -67,9 +69,16 @@ pub(crate) async fn settings(session: &mut MsSqlSession, sequence: &str) -> Resu
     }))
 }
 
+/// What a new sequence begins with: the microseconds since 1970. So it is above all numbers of one that was there before and was
+/// dropped, as long as those were fewer than one in a microsecond.
+fn first() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(1).max(1)
+}
+
 /// Makes the sequence. Several may do so at the same time, of whom all but one fail.
 async fn make_sequence(session: &mut MsSqlSession, sequence: &str) -> Result<()> {
-    let sql = make(sequence);
+    let sql = make(sequence, first());
     match session.rows(&sql, &[]).await {
         Ok(_) => Ok(()),
         Err(failure) if failure.exists() => Ok(()),

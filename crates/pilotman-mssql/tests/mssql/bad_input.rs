@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pilotman_core::{ErrorKind, NameRule};
 use pilotman_mssql::{MsSql, TlsMode};
-use pilotman_testkit_mssql::{Fault, StandIn};
+use pilotman_testkit_mssql::{Fault, SqlError, StandIn};
 
 use crate::common::{heartbeat, locks, locks_of, nothing_left, options, says, server, soon};
 
@@ -25,6 +25,31 @@ async fn logins_that_are_wrong() {
     let mssql = MsSql::host(server.address().to_string()).unwrap().tls(TlsMode::Disable);
     let error = locks_of(mssql).mutex("m").acquire().await.unwrap_err();
     says(&error, ErrorKind::Misconfigured, &["no login is given"]);
+    nothing_left(&server).await;
+}
+
+/// A server that starts, or a database that is being recovered, is no mistake of the user's.
+#[tokio::test]
+async fn logins_that_fail_for_a_while() {
+    let server = server();
+    let (known, fresh) = (locks(&server), locks(&server));
+    server.fail_logins(Some(SqlError::new(921, "Database 'locks' has not been recovered yet.")));
+    let error = soon("an error", known.mutex("m").acquire()).await.unwrap_err();
+    says(&error, ErrorKind::Unavailable, &["takes no sessions at the moment", "921"]);
+    assert!(error.has_no_effect());
+    server.fail_logins(None);
+    let guard = known.mutex("m").acquire().await.unwrap();
+    // What is said of a database that isn't there is also said of one that can't be opened yet.
+    server.fail_logins(Some(SqlError::new(4060, "Cannot open database \"locks\" requested by the login.")));
+    assert_eq!(server.kill_all(), 1);
+    soon("the loss is told", guard.lost()).await;
+    let error = soon("an error", known.mutex("m").acquire()).await.unwrap_err();
+    says(&error, ErrorKind::Unavailable, &["does not open the database at the moment", "4060"]);
+    let error = soon("an error", fresh.mutex("m").acquire()).await.unwrap_err();
+    says(&error, ErrorKind::Misconfigured, &["use the database", "4060"]);
+    server.fail_logins(None);
+    known.mutex("m").acquire().await.unwrap().release().await.unwrap();
+    drop(guard);
     nothing_left(&server).await;
 }
 
@@ -92,9 +117,10 @@ async fn something_that_is_no_server() {
         assert!(error.has_no_effect());
         peer.join().unwrap();
     }
-    // Nobody at all.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mssql = MsSql::host(free.to_string()).unwrap().login("u", "p");
+    // Nobody at all: the port is taken, and nobody listens there.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mssql = MsSql::host(taken.local_addr().unwrap().to_string()).unwrap().login("u", "p");
     let error = locks_of(mssql).mutex("m").acquire().await.unwrap_err();
     says(&error, ErrorKind::Unavailable, &["can't be reached"]);
 }

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use pilotman_core::Locks;
 use pilotman_testkit_mssql::{Fault, StandIn};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::common::{LONG, has, heartbeat, locks, locks_of, nothing_left, options, server, soon, until};
 
 /// Longer than any reply to a wait, and than any acknowledgement.
 const BYTES: usize = 48;
+/// So many waits are given up at the same time: what is slow because of the others must not look like a server that hangs.
+const AT_ONCE: usize = 8;
 
 /// What the log of the stand-in has of a wait for this resource.
 fn wait_for(name: &str) -> String {
@@ -19,7 +22,7 @@ fn wait_for(name: &str) -> String {
 }
 
 fn impatient(server: &StandIn) -> Locks {
-    locks_of(options(server).sessions(heartbeat(Duration::from_millis(1500))))
+    locks_of(options(server).sessions(heartbeat(Duration::from_secs(2))))
 }
 
 /// The locks work, and exclude each other: no answer was taken for that to another question.
@@ -45,10 +48,11 @@ async fn still_works(server: &StandIn, these: &Locks, others: &Locks, name: &str
 async fn in_the_middle_of_a_grant(fault: impl Fn(usize) -> Fault) {
     let server = Arc::new(server());
     let holder = locks(&server);
-    let mut tries = JoinSet::new();
+    let (mut tries, room) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
     for byte in 0..BYTES {
-        let (server, holder, fault) = (server.clone(), holder.clone(), fault(byte));
+        let (server, holder, fault, room) = (server.clone(), holder.clone(), fault(byte), room.clone());
         tries.spawn(async move {
+            let _room = room.acquire().await.unwrap();
             let (waiter, name) = (impatient(&server), format!("m{byte:02}"));
             let guard = holder.mutex(&name).acquire().await.unwrap();
             server.fault(&wait_for(&name), fault);
@@ -97,11 +101,12 @@ async fn a_grant_that_is_spoilt_at_every_byte() {
 async fn in_the_middle_of_an_acknowledgement(fault: impl Fn(usize) -> Fault) {
     let server = Arc::new(server());
     let holder = locks(&server);
-    let mut tries = JoinSet::new();
+    let (mut tries, room) = (JoinSet::new(), Arc::new(Semaphore::new(AT_ONCE)));
     for byte in 0..BYTES {
         server.fault_attention(fault(byte));
-        let (server, holder) = (server.clone(), holder.clone());
+        let (server, holder, room) = (server.clone(), holder.clone(), room.clone());
         tries.spawn(async move {
+            let _room = room.acquire().await.unwrap();
             let (waiter, name) = (impatient(&server), format!("m{byte:02}"));
             let guard = holder.mutex(&name).acquire().await.unwrap();
             let mutex = waiter.mutex(&name);

@@ -53,8 +53,8 @@ async fn keepalive_does_not_create_race_condition() {
     let locks = locks_of(options(&server).sessions(heartbeat(Duration::from_secs(2))));
     for _ in 0..4 {
         let guard = locks.mutex("m").acquire().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(1005)).await;
-        guard.release().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1010)).await;
+        assert_eq!(guard.release().await.unwrap(), Release::Released);
     }
 }
 

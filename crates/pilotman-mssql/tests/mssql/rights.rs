@@ -2,9 +2,9 @@
 
 use pilotman_core::backend::Severity;
 use pilotman_core::{ErrorKind, Primitive};
-use pilotman_testkit_mssql::{Permissions, StandIn};
+use pilotman_testkit_mssql::{Fault, Permissions, SqlError, StandIn};
 
-use crate::common::{locks, nothing_left, says, server};
+use crate::common::{connection, locks, nothing_left, says, server, soon};
 
 #[tokio::test]
 async fn holders_are_shown_and_their_sessions_ended() {
@@ -49,6 +49,50 @@ async fn long_names_that_begin_alike() {
     nothing_left(&server).await;
 }
 
+/// The views cut resources after 32 UTF-16 units: here in the middle of a sign.
+#[tokio::test]
+async fn a_name_that_is_cut_in_the_middle_of_a_sign() {
+    let server = server();
+    let (one, other) = (locks(&server), locks(&server));
+    let name = format!("{}\u{1F512}", "x".repeat(31));
+    let guard = one.mutex(&name).acquire().await.unwrap();
+    let beside = other.mutex("beside").acquire().await.unwrap();
+    let found = other.inspect(&name, Primitive::Mutex).await.unwrap();
+    assert_eq!(found.holders.len(), 1, "{found:?}");
+    let cut = format!("{}\u{FFFD}", &name[..31]);
+    assert!(other.list().await.unwrap().iter().any(|lock| lock.physical == cut && lock.name.is_none()));
+    beside.ensure_held().unwrap();
+    assert_eq!(other.force_release(&name, Primitive::Mutex).await.unwrap().len(), 1);
+    guard.lost().await;
+    beside.release().await.unwrap();
+    nothing_left(&server).await;
+}
+
+/// Of two sessions one can't be ended, the first or the second: that the other one was is told all the same.
+#[tokio::test]
+async fn sessions_that_are_ended_in_part() {
+    for keeps_first in [true, false] {
+        let server = server();
+        let (one, other, admin) = (locks(&server), locks(&server), locks(&server));
+        let first = one.rw_lock("r").read().await.unwrap();
+        let of_first = server.locks()[0].session;
+        let second = other.rw_lock("r").read().await.unwrap();
+        let of_second = server.locks().iter().find(|row| row.session != of_first).unwrap().session;
+        let (kept, gone) = if keeps_first { (of_first, of_second) } else { (of_second, of_first) };
+        server.fault(&format!("KILL {kept}"), Fault::Error(SqlError::new(6102, "not today").class(14)));
+        let error = admin.force_release("r", Primitive::Read).await.unwrap_err();
+        let parts = [format!("session {kept} could not be ended"), format!("after session {gone} had been")];
+        says(&error, ErrorKind::Unavailable, &[&parts[0], &parts[1], "not today", "ALTER ANY CONNECTION"]);
+        assert!(!error.has_no_effect());
+        let (keeps, loses) = if keeps_first { (first, second) } else { (second, first) };
+        soon("the loss is told", loses.lost()).await;
+        keeps.ensure_held().unwrap();
+        keeps.release().await.unwrap();
+        drop(loses);
+        nothing_left(&server).await;
+    }
+}
+
 #[tokio::test]
 async fn without_rights() {
     let server = server();
@@ -91,6 +135,34 @@ async fn the_sequence_of_the_tokens() {
     let other = crate::common::locks(&server);
     let guard = other.mutex("n").fenced().unwrap().acquire().await.unwrap();
     assert!(guard.token() > last);
+    guard.release().await.unwrap();
+    nothing_left(&server).await;
+}
+
+/// The numbers of one that was dropped and made anew don't begin again.
+#[tokio::test]
+async fn a_sequence_that_is_dropped() {
+    let server = server();
+    let (old, mut admin) = (locks(&server), connection(&server).await);
+    let fenced = old.mutex("m").fenced().unwrap();
+    let guard = fenced.acquire().await.unwrap();
+    let last = guard.token();
+    guard.release().await.unwrap();
+    let mut run = async |sql: &str| drop(admin.simple_query(sql).await.unwrap().into_results().await.unwrap());
+    run("DROP SEQUENCE [dbo].[pilotman_fencing_token]").await;
+    for _ in 0..2 {
+        let error = fenced.acquire().await.unwrap_err();
+        says(&error, ErrorKind::Misconfigured, &["[dbo].[pilotman_fencing_token]", "is gone", "START"]);
+        assert!(server.locks().is_empty(), "without a token there is no hold");
+    }
+    // A program that never saw the old one makes it, and both go on above all that was given.
+    let fresh = locks(&server);
+    let guard = fresh.mutex("n").fenced().unwrap().acquire().await.unwrap();
+    assert!(guard.token() > last, "{} after {last}", guard.token());
+    let last = guard.token();
+    guard.release().await.unwrap();
+    let guard = fenced.acquire().await.unwrap();
+    assert!(guard.token() > last, "{} after {last}", guard.token());
     guard.release().await.unwrap();
     nothing_left(&server).await;
 }

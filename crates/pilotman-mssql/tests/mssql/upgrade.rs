@@ -1,11 +1,11 @@
 //! Upgradeable reads: alone in their session, upgraded there, and given up there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pilotman_core::LossReason;
-use pilotman_testkit_mssql::Mode;
+use pilotman_core::{LossReason, Release};
+use pilotman_testkit_mssql::{Fault, LockRow, Mode};
 
-use crate::common::{locks, locks_of, nothing_left, options, server, soon, until};
+use crate::common::{heartbeat, locks, locks_of, nothing_left, options, server, soon, until};
 
 #[tokio::test]
 async fn an_upgradeable_read_is_alone_in_its_session() {
@@ -48,6 +48,71 @@ async fn a_dropped_upgrade_leaves_an_upgradeable_read() {
     soon("it is upgraded", upgradeable.upgrade()).await.unwrap();
     assert!(other.rw_lock("r").try_read().await.unwrap().is_none());
     upgradeable.release().await.unwrap();
+    nothing_left(&server).await;
+}
+
+/// The reader leaves at the moment at which the upgrade is given up: whichever comes first, the hold is never lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_given_up_upgrade_that_crosses_its_grant() {
+    let server = server();
+    let (one, other) = (locks(&server), locks(&server));
+    server.fault_attention(Fault::CutAfter(0));
+    let mut upgraded = [0, 0];
+    for step in 0..40 {
+        let reader = other.rw_lock("r").read().await.unwrap();
+        let mut upgradeable = one.rw_lock("r").upgradeable_read().await.unwrap();
+        let session = server.locks().into_iter().find(|row| row.mode == Mode::Update).unwrap().session;
+        let (tried, left) = tokio::join!(upgradeable.try_upgrade_for(Duration::from_millis(40)), async {
+            tokio::time::sleep(Duration::from_millis(20 + step)).await;
+            reader.release().await
+        });
+        left.unwrap();
+        let is_upgraded = tried.unwrap();
+        upgraded[usize::from(is_upgraded)] += 1;
+        upgradeable.ensure_held().unwrap();
+        let rows: Vec<_> = server.locks().into_iter().filter(|row| row.granted && row.session == session).collect();
+        let is_held = |row: &LockRow| match is_upgraded {
+            true => row.mode == Mode::Exclusive,
+            false => matches!(row.mode, Mode::Update | Mode::Exclusive),
+        };
+        assert!(rows.iter().any(is_held), "{is_upgraded}: {rows:?}");
+        if !is_upgraded {
+            // It can be upgraded still, also where it was at the server.
+            soon("it is upgraded", upgradeable.upgrade()).await.unwrap();
+            assert!(other.rw_lock("r").try_read().await.unwrap().is_none());
+        }
+        assert_eq!(upgradeable.release().await.unwrap(), Release::Released);
+        until("all of it is released", || server.locks().is_empty()).await;
+    }
+    println!("not upgraded and upgraded: {upgraded:?}");
+    assert_eq!(server.pending_faults(), 1, "nothing had to be cancelled");
+    server.clear_faults();
+    nothing_left(&server).await;
+}
+
+/// The hold is told of a server that hangs, also while its upgrade waits there.
+#[tokio::test]
+async fn a_server_that_hangs_during_an_upgrade() {
+    let server = server();
+    let beat = Duration::from_secs(2);
+    let (one, other) = (locks_of(options(&server).sessions(heartbeat(beat))), locks(&server));
+    let reader = other.rw_lock("r").read().await.unwrap();
+    let mut upgradeable = one.rw_lock("r").upgradeable_read().await.unwrap();
+    let upgraded = async {
+        let (upgraded, frozen) = tokio::join!(upgradeable.upgrade(), async {
+            until("it waits", || server.locks().iter().any(|row| !row.granted)).await;
+            server.freeze();
+            Instant::now()
+        });
+        (upgraded, frozen.elapsed())
+    };
+    let (upgraded, told) = soon("it is told", upgraded).await;
+    let error = upgraded.unwrap_err();
+    assert_eq!(error.loss(), Some(&LossReason::SessionEnded), "{error}");
+    assert!(told >= beat / 2 && told < 10 * beat, "{told:?}");
+    assert_eq!(soon("the loss is told", upgradeable.lost()).await, LossReason::SessionEnded);
+    server.thaw();
+    drop((upgradeable, reader));
     nothing_left(&server).await;
 }
 

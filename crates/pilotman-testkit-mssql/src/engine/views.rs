@@ -8,6 +8,7 @@ use super::procedures::PRINCIPALS;
 use super::run::Run;
 use super::session::{Activity, Session};
 use crate::locks::{Held, Key};
+use crate::wire::bytes::HALF;
 use crate::wire::tokens::SqlError;
 use crate::wire::types::{Type, Value};
 
@@ -297,7 +298,9 @@ impl Run<'_> {
 /// The principal, the first 32 characters of the resource, and a hash of all of it.
 fn description(key: &Key) -> String {
     let principal = PRINCIPALS.iter().find(|(name, _)| *name == key.principal).map_or(0, |(_, id)| *id);
-    let start: String = key.resource.chars().take(32).collect();
+    // As documented, so many characters, which are UTF-16 units: a pair may be cut in two.
+    let units: Vec<u16> = key.resource.encode_utf16().take(32).collect();
+    let start: String = char::decode_utf16(units).map(|sign| sign.unwrap_or(HALF)).collect();
     let hash =
         key.resource.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{principal}:[{start}]:({hash:08x})")

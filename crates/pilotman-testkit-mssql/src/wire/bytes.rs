@@ -74,6 +74,10 @@ pub(crate) fn utf16(bytes: &[u8]) -> io::Result<String> {
     String::from_utf16(&units).map_err(|_| malformed("a string isn't UTF-16"))
 }
 
+/// What stands for the first half of a pair, which a string here can't have: no character has this number.
+pub(crate) const HALF: char = '\u{FDD0}';
+
 pub(crate) fn to_utf16(text: &str) -> Vec<u8> {
-    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    let sent = |unit: u16| if u32::from(unit) == u32::from(HALF) { 0xD83D } else { unit };
+    text.encode_utf16().map(sent).flat_map(u16::to_le_bytes).collect()
 }
