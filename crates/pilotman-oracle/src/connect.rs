@@ -10,7 +10,7 @@ use pilotman_core::clock::Sleep;
 use pilotman_core::{Error, ErrorKind, Result};
 use tokio::sync::Semaphore;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Failure};
 use crate::failure;
 use crate::options::Oracle;
 use crate::session::OracleSession;
@@ -74,6 +74,16 @@ impl Connector {
             done = work => done,
             () = timer => Err(late()),
         }
+    }
+
+    /// An answer of the database, or [`Failure::late`] after this time.
+    pub(crate) async fn answer_within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let answer = self.within(limit, async { Ok(work.await) }, || Error::unavailable("late")).await;
+        answer.unwrap_or_else(|_| Err(Failure::late()))
     }
 
     /// A session of ours, checked and set up.

@@ -79,25 +79,26 @@ impl OracleSession {
         answer.inspect_err(|failure| self.is_lost |= failure.after != After::Usable)
     }
 
-    /// Runs a block that should be answered at once.
+    /// Runs a block that should be answered at once. The drivers end a call that has no answer in their own time, or never: the time
+    /// is watched here.
     pub(crate) async fn run(&mut self, call: Call) -> Result<Vec<Value>, Failure> {
-        let answer = self.worker.run(call, self.oracle().sessions.heartbeat).await;
+        let limit = self.oracle().sessions.heartbeat;
+        let answer = self.connector.answer_within(limit, self.worker.run(call, limit)).await;
         self.seen(answer)
     }
 
     /// Runs a query.
     pub(crate) async fn query(&mut self, call: Call) -> Result<Vec<Vec<Value>>, Failure> {
-        let answer = self.worker.query(call, self.oracle().sessions.heartbeat).await;
+        let limit = self.oracle().sessions.heartbeat;
+        let answer = self.connector.answer_within(limit, self.worker.query(call, limit)).await;
         self.seen(answer)
     }
 
-    /// Runs a block that the database may take a slice to answer. The driver ends a call that has no answer in its own time, which
-    /// is not ours.
+    /// Runs a block that the database may take a slice to answer.
     async fn slice(&mut self, call: Call) -> Result<Vec<Value>, Failure> {
         let limit = Duration::from_secs(SLICE.into()) + self.oracle().sessions.heartbeat;
-        let work = async { Ok(self.worker.run(call, limit).await) };
-        let answer = self.connector.within(limit, work, || Error::unavailable("late")).await;
-        self.seen(answer.unwrap_or_else(|_| Err(Failure::late())))
+        let answer = self.connector.answer_within(limit, self.worker.run(call, limit)).await;
+        self.seen(answer)
     }
 
     fn error(&self, failure: Failure) -> Error {
@@ -270,7 +271,8 @@ impl Session for OracleSession {
     }
 
     async fn ping(&mut self) -> Result<()> {
-        let answer = self.worker.ping(self.oracle().sessions.heartbeat).await;
+        let limit = self.oracle().sessions.heartbeat;
+        let answer = self.connector.answer_within(limit, self.worker.ping(limit)).await;
         self.seen(answer).map_err(|failure| self.error(failure))?;
         self.refresh().await
     }

@@ -77,6 +77,8 @@ struct State {
     log: Vec<Statement>,
     /// What the next block is answered instead.
     failing: Option<OraError>,
+    /// The session that next runs a block with this in it is muted, once that is done.
+    muting: Option<&'static str>,
 }
 
 /// A database on the loopback. Its sessions end with it.
@@ -151,6 +153,11 @@ impl Database {
     /// The next block is answered by this error.
     pub(crate) fn fail_next(&self, code: u32, message: &str) {
         self.state().failing = Some(OraError(code, message.to_owned()));
+    }
+
+    /// The session that next runs a block with this in it has no answer, and is muted from then on.
+    pub(crate) fn mute_at(&self, text: &'static str) {
+        self.state().muting = Some(text);
     }
 
     /// All sessions of this module.
@@ -356,6 +363,10 @@ impl Database {
             })
         };
         let outs: Vec<Json> = outs.iter().map(out).collect::<Result<_, OraError>>()?;
+        let is_muted = self.state().muting.take_if(|muting| text.contains(*muting)).is_some();
+        if is_muted {
+            self.mute(sid);
+        }
         Ok(json!({"outs": outs}))
     }
 
