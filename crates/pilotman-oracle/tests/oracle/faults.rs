@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pilotman_core::clock::ManualClock;
-use pilotman_core::{Locks, LossReason, Release};
+use pilotman_core::{ErrorKind, Locks, LossReason, Release};
 use pilotman_oracle::SessionOptions;
 use tokio::task::JoinSet;
 
@@ -164,4 +164,25 @@ async fn a_refresh_that_is_refused_is_tried_again() {
     guard.ensure_held().unwrap();
     assert_eq!(guard.release().await.unwrap(), Release::Released);
     assert_eq!(database.sessions(), 1, "the session has not ended");
+}
+
+/// All turns to open sessions are taken by log-ins that hang: a session that has to be ended is ended nevertheless.
+#[tokio::test]
+async fn log_ins_that_hang_keep_nobody_from_ending_a_session() {
+    let database = Database::start();
+    let locks = locks_of(&database, quick(options()).connect_timeout(Duration::from_millis(500)));
+    let guard = locks.mutex("m").acquire().await.unwrap();
+    let session = holder(&database, "m");
+    database.hang_log_ins(8);
+    for nth in 1..=8 {
+        // It has a session of its own.
+        let error = soon("it fails", locks.rw_lock("r").upgradeable_read()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        until("it hangs", || database.hanging_log_ins() == nth).await;
+    }
+    database.mute(session);
+    assert_eq!(soon("it is told", guard.lost()).await, LossReason::SessionEnded);
+    until("the session is ended over another one", || database.holders("m").is_empty()).await;
+    let error = soon("it fails", locks.mutex("m").acquire()).await.unwrap_err();
+    assert!(error.to_string().contains("earlier attempts"), "there are turns for that again: {error}");
 }
