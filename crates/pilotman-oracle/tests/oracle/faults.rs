@@ -28,17 +28,21 @@ async fn all_holds_of_a_session_end_together() {
     soon("it is free", locks.mutex("m-0").acquire()).await.unwrap().release().await.unwrap();
 }
 
-/// Whose release found the lock has had it all the while since it was granted: no other such time may overlap with that.
+/// Who is granted a lock has it in the database, or is told that it is lost. And who still has it at the end had it all the while: no two
+/// such times overlap.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_are_killed_under_load_break_no_exclusion() {
     const KILLS: usize = 15;
     const NAMES: usize = 2;
     let database = Database::start();
-    let clients = [locks(&database), locks(&database), locks(&database)];
+    let module = |nth: usize| format!("client-{nth}");
+    let client = |nth| locks_of(&database, options().application_name(module(nth)));
+    let clients = [client(0), client(1), client(2)];
     let is_done = Arc::new(AtomicBool::new(false));
     let mut workers = JoinSet::new();
     for (nth, client) in clients.iter().enumerate() {
         let (locks, is_done) = (client.clone(), is_done.clone());
+        let (database, module) = (Arc::clone(&database), module(nth));
         workers.spawn(async move {
             let mut had = Vec::new();
             for round in nth.. {
@@ -50,6 +54,12 @@ async fn sessions_that_are_killed_under_load_break_no_exclusion() {
                 // A session may be killed in the middle: then it says so, or the guard does.
                 let Ok(guard) = locks.mutex(format!("m-{name}")).acquire().await else { continue };
                 let from = Instant::now();
+                let holders = database.holders(&format!("m-{name}"));
+                let own = database.sessions_of(&module);
+                if !holders.iter().any(|holder| own.contains(holder)) {
+                    // Killed since.
+                    assert_eq!(soon("it is told", guard.lost()).await, LossReason::SessionEnded);
+                }
                 tokio::time::sleep(Duration::from_millis(3)).await;
                 let to = Instant::now();
                 if matches!(guard.release().await, Ok(Release::Released)) {
