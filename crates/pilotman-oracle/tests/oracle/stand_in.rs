@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pilotman_core::{ErrorKind, Locks, LossReason};
 use pilotman_oracle::{Oracle, OracleBackend};
@@ -34,6 +34,23 @@ async fn a_wrong_password_and_a_missing_grant_are_told() {
     stand_in.deny(Privilege::DbmsLock);
     let error = locks(&stand_in).mutex("m").acquire().await.unwrap_err();
     assert!(error.to_string().contains("GRANT EXECUTE ON SYS.DBMS_LOCK TO pilotman"), "{error}");
+}
+
+/// Tokens are numbers of sixteen digits, which come through the driver as they are.
+#[tokio::test]
+async fn tokens_begin_at_the_time_and_increase_by_one() {
+    let stand_in = StandIn::start().unwrap();
+    let locks = locks(&stand_in);
+    let mut tokens = Vec::new();
+    for _ in 0..12 {
+        let guard = locks.mutex("m").fenced().unwrap().acquire().await.unwrap();
+        tokens.push(guard.token());
+        guard.release().await.unwrap();
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let apart = now.abs_diff(Duration::from_micros(tokens[0]));
+    assert!(apart < Duration::from_secs(3600), "{tokens:?} began {apart:?} from {now:?}");
+    assert!(tokens.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{tokens:?}");
 }
 
 #[tokio::test]
