@@ -109,7 +109,8 @@ impl Backend for OracleBackend {
         capabilities.rw_lock = true;
         capabilities.upgradeable = true;
         capabilities.fencing = Fencing::OnRequest;
-        capabilities.fencing_scope = "As durable as the sequence: restarts and crashes of the database. After a failover as far as the \
+        capabilities.fencing_scope = "In order among those who use one sequence: the default one is that of the user's schema, so name one with \
+                                      its owner for several users. As durable as it: restarts and crashes of the database. After a failover as far as the \
                                       new primary has what the old one wrote; not after a restore of a backup. In a cluster (RAC) \
                                       only from a sequence with ORDER, as ours is made.";
         capabilities.waiting = Waiting::Queue;

@@ -8,19 +8,22 @@ use std::time::Duration;
 use pilotman_core::backend::{BoxFuture, Environment};
 use pilotman_core::clock::Sleep;
 use pilotman_core::{Error, ErrorKind, Result};
-use tokio::sync::Semaphore;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Failure};
 use crate::failure;
+use crate::logins::Logins;
 use crate::options::Oracle;
 use crate::session::OracleSession;
 use crate::statements::{self, SessionId, count, text};
 use crate::worker::{self, Worker};
 
-/// So many threads may hang in connecting: the driver in Rust waits for an answer without a limit.
+/// So many sessions are opened at the same time.
 const OPENING: usize = 8;
-/// And so many may hang in calls that nobody waits for any longer, beside those of sessions that are in use.
+/// So many threads may hang in connecting, or in calls that nobody waits for any longer, beside those of sessions that are in use.
 const HANGING: usize = 64;
+/// The same for connections over which sessions are ended: those must not wait for others that hang.
+const CONTROLLING: usize = 4;
+const CONTROLS_HANGING: usize = 16;
 
 /// See the [module](self). Cheap to clone.
 #[derive(Clone)]
@@ -31,8 +34,8 @@ pub(crate) struct Connector {
     pub(crate) oracle: Oracle,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) environment: OnceLock<Environment>,
-    opening: Arc<Semaphore>,
-    threads: Arc<Semaphore>,
+    opening: Logins,
+    controlling: Logins,
 }
 
 impl fmt::Debug for OracleDriver {
@@ -51,8 +54,9 @@ impl pilotman_session::Driver for OracleDriver {
 
 impl Connector {
     pub(crate) fn new(oracle: Oracle, driver: Arc<dyn Driver>) -> Self {
-        let (opening, threads) = (Semaphore::new(OPENING), Semaphore::new(oracle.sessions.max_sessions + HANGING));
-        Self { oracle, driver, environment: OnceLock::new(), opening: opening.into(), threads: threads.into() }
+        let opening = Logins::new(OPENING, oracle.sessions.max_sessions + HANGING);
+        let controlling = Logins::new(CONTROLLING, CONTROLS_HANGING);
+        Self { oracle, driver, environment: OnceLock::new(), opening, controlling }
     }
 
     pub(crate) fn environment(&self) -> Result<&Environment> {
@@ -76,6 +80,16 @@ impl Connector {
         }
     }
 
+    /// An answer of the database, or [`Failure::late`] after this time.
+    pub(crate) async fn answer_within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let answer = self.within(limit, async { Ok(work.await) }, || Error::unavailable("late")).await;
+        answer.unwrap_or_else(|_| Err(Failure::late()))
+    }
+
     /// A session of ours, checked and set up.
     async fn connect(self: &Arc<Self>) -> Result<OracleSession> {
         let limit = self.oracle.connect_timeout;
@@ -87,22 +101,25 @@ impl Connector {
         self.within(limit, self.begin(limit), late).await
     }
 
+    /// A connection over which a session can be ended.
+    pub(crate) async fn log_in_to_control(&self, limit: Duration) -> Result<Worker> {
+        self.log_in(&self.controlling, limit).await
+    }
+
     /// A connection that can be asked something.
-    pub(crate) async fn log_in(&self, limit: Duration) -> Result<Worker> {
+    async fn log_in(&self, logins: &Logins, limit: Duration) -> Result<Worker> {
+        let clock = &self.environment()?.clock;
+        let closed = || Error::new(ErrorKind::Closed, "no more sessions are opened");
+        let turn = async { logins.turn(clock, limit).await.ok_or_else(closed) };
         // Within half of the time, so that who waits in vain hears why.
-        let closed = |_| Error::new(ErrorKind::Closed, "no more sessions are opened");
-        let turn = async {
-            let thread = self.threads.clone().acquire_owned().await.map_err(closed)?;
-            Ok((thread, self.opening.clone().acquire_owned().await.map_err(closed)?))
-        };
-        let (thread, turn) = self.within(limit / 2, turn, || worker::too_many_hang(limit / 2)).await?;
-        Worker::open(self.driver.clone(), limit, (thread, turn))
+        let turn = self.within(limit / 2, turn, || worker::too_many_hang(limit / 2)).await?;
+        Worker::open(self.driver.clone(), limit, turn)
             .await
             .map_err(|failure| failure::of_connecting(&self.oracle, failure))
     }
 
     async fn begin(self: &Arc<Self>, limit: Duration) -> Result<OracleSession> {
-        let worker = self.log_in(limit).await?;
+        let worker = self.log_in(&self.opening, limit).await?;
         let call = statements::begin(&self.oracle.application_name);
         let answer = match worker.run(call, limit).await {
             Ok(answer) => answer,

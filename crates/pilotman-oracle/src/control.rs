@@ -26,7 +26,7 @@ pub(crate) async fn end_session(connector: Arc<Connector>, id: SessionId) {
         let Some(connector) = kept.take().or_else(|| backend.upgrade()) else { return };
         let limit = connector.oracle.connect_timeout;
         let ended = async {
-            let worker = connector.log_in(limit).await?;
+            let worker = connector.log_in_to_control(limit).await?;
             let answer = worker.run(statements::kill(&id), limit).await;
             worker.close().await;
             Ok(answer)

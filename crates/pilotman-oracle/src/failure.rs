@@ -103,7 +103,9 @@ pub(crate) fn of_connecting(oracle: &Oracle, failure: Failure) -> Error {
         Some(1033 | 1034 | 1089 | 1090 | 12_514 | 12_528) => Error::unavailable("the database is not open, or not yet"),
         _ if failure.is_permanent => Error::misconfigured("no session could be opened")
             .with_advice("see whether connect string, user, password and wallet are right"),
-        Some(_) if failure.after == After::Usable => Error::misconfigured("the database refuses the session"),
+        // It may be one that passes: a limit of the host, a trigger at log-on, a switch-over.
+        Some(_) if failure.after == After::Usable => Error::unavailable("the database refuses the session")
+            .with_advice("see what the database says, and whether it passes"),
         _ => Error::unavailable("no session could be opened")
             .with_advice("see whether the host can be reached, and whether the listener knows the service"),
     };
@@ -163,6 +165,9 @@ mod tests {
             (28, ErrorKind::Unavailable, false),
             (3113, ErrorKind::Unavailable, false),
             (12_537, ErrorKind::Unavailable, false),
+            (603, ErrorKind::Unavailable, false),
+            (25_401, ErrorKind::Unavailable, false),
+            (25_409, ErrorKind::Unavailable, false),
             (20_001, ErrorKind::Unavailable, true),
         ] {
             let error = of_statement(&oracle(), Failure::server(code, "so"));
@@ -179,6 +184,10 @@ mod tests {
             (2391, ErrorKind::Unavailable),
             (1034, ErrorKind::Unavailable),
             (12_541, ErrorKind::Unavailable),
+            // What is not known passes, or it doesn't: it is not for us to say that it can't.
+            (4088, ErrorKind::Unavailable),
+            (603, ErrorKind::Unavailable),
+            (25_404, ErrorKind::Unavailable),
         ] {
             let error = of_connecting(&oracle(), Failure::server(code, "so"));
             assert_eq!(error.kind(), kind, "{code}: {error}");

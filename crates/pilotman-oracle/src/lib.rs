@@ -23,6 +23,7 @@ mod doctor;
 pub mod driver;
 mod failure;
 mod inspect;
+mod logins;
 mod names;
 mod options;
 mod request;

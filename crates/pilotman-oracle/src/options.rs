@@ -60,22 +60,26 @@ impl fmt::Debug for Secret {
 impl Oracle {
     /// The database of this connect string: `host:port/service` (Easy Connect, also `tcps://host:port/service`), a whole descriptor
     /// `(DESCRIPTION=…)`, or an alias of a `tnsnames.ora` in the directory that `TNS_ADMIN` names. It has neither user nor password.
+    /// `Debug` doesn't show it.
     ///
     /// # Errors
     ///
-    /// `Misconfigured` if it is empty, has control characters, seems to have a password in it, or asks for a failover that would go
-    /// on with another session as if nothing had happened (`FAILOVER_MODE`).
+    /// `Misconfigured` if it is empty, has control characters, seems to have a password in it, asks for a failover that would go on
+    /// with another session as if nothing had happened (`FAILOVER_MODE`), or for a pooled server (`SERVER=POOLED`, `:pooled`). The
+    /// error doesn't quote it.
     pub fn new(connect_string: impl Into<String>) -> Result<Self> {
         let connect_string = connect_string.into();
         let bad = |why: &str| Error::misconfigured(format!("the connect string {why}")).with_advice(HOW);
-        let upper = connect_string.to_ascii_uppercase();
-        if connect_string.trim().is_empty() {
+        let signs = connect_string.chars().filter(|c| !c.is_whitespace());
+        let upper = signs.map(|c| c.to_ascii_uppercase()).collect::<String>();
+        if upper.is_empty() {
             return Err(bad("is empty"));
         }
         if connect_string.contains(|c: char| c.is_control()) {
             return Err(bad("has control characters"));
         }
-        if connect_string.contains('@') && !connect_string.contains('(') {
+        // A descriptor may have the sign in it; what stands before one is a user and his password, as tools take them.
+        if connect_string.contains('@') && !upper.starts_with('(') {
             return Err(bad("has an @ in it: user and password are options of their own"));
         }
         if upper.contains("FAILOVER_MODE") {
@@ -83,6 +87,11 @@ impl Oracle {
                 .with_advice(
                     "take that out: after a failover the session is another one, and its locks are gone without a word",
                 ));
+        }
+        if upper.contains("SERVER=POOLED") || upper.contains(":POOLED") {
+            return Err(Error::misconfigured("the connect string asks for a pooled server (DRCP)").with_advice(
+                "use a dedicated server: a session of a pool may go to another client, or end, and its locks with it",
+            ));
         }
         Ok(Self {
             connect_string,
@@ -99,6 +108,11 @@ impl Oracle {
             token_sequence: "\"PILOTMAN_FENCING_TOKEN\"".to_owned(),
             sessions: SessionOptions::default(),
         })
+    }
+
+    /// The connect string, as it was given.
+    pub fn connect_string(&self) -> &str {
+        &self.connect_string
     }
 
     /// The user. Default: none, which only the client library can do (authentication by the operating system or a wallet).
@@ -165,7 +179,9 @@ impl Oracle {
     }
 
     /// The sequence that fencing tokens come from, `SEQUENCE` or `OWNER.SEQUENCE`, in upper case as the database keeps it unless it
-    /// was quoted. It is made when the first token is asked for. Default: `PILOTMAN_FENCING_TOKEN` of the user.
+    /// was quoted. It is made when the first token is asked for. Tokens are in order only among those who use one sequence: where
+    /// several users take the same locks, name one with its owner. Default: `PILOTMAN_FENCING_TOKEN` of the user, so one for each
+    /// schema.
     ///
     /// # Errors
     ///
@@ -203,7 +219,8 @@ impl Oracle {
 impl fmt::Debug for Oracle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Oracle")
-            .field("connect_string", &self.connect_string)
+            // Whoever has put a password into it, in whatever way, doesn't want to see it in a log.
+            .field("connect_string", &format_args!("…"))
             .field("user", &self.user)
             .field("password", &self.password)
             .field("wallet", &self.wallet)
@@ -222,9 +239,15 @@ mod tests {
 
     #[test]
     fn connect_strings_are_taken_or_refused() {
-        for good in
-            ["h/S", "h:1521/S", "tcps://h:2484/S", "(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST=h)(PORT=1)))", "ALIAS"]
-        {
+        for good in [
+            "h/S",
+            "h:1521/S",
+            "h:1521/S:dedicated",
+            "tcps://h:2484/S",
+            "(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST=h)(PORT=1)))",
+            " (DESCRIPTION=(SECURITY=(SSL_SERVER_CERT_DN=\"CN=h,EMAIL=a@b\")))",
+            "ALIAS",
+        ] {
             assert!(Oracle::new(good).is_ok(), "{good}");
         }
         for (bad, says) in [
@@ -232,10 +255,17 @@ mod tests {
             (" ", "empty"),
             ("h/\u{1}", "control"),
             ("scott/tiger@h/S", "options of their own"),
+            ("scott/tiger@(DESCRIPTION=(ADDRESS=(HOST=h)))", "options of their own"),
+            ("scott/ti(ger@h/S", "options of their own"),
+            ("(DESCRIPTION=(CONNECT_DATA=(SERVER = pooled)(SERVICE_NAME=S)))", "pooled server"),
+            ("h:1521/S:pooled", "pooled server"),
+            ("h/S:POOLED/INSTANCE", "pooled server"),
             ("(DESCRIPTION=(CONNECT_DATA=(failover_mode=(TYPE=select))))", "transparent failover"),
         ] {
-            let error = Oracle::new(bad).unwrap_err().to_string();
-            assert!(error.contains(says) && !error.contains("tiger"), "{bad}: {error}");
+            let error = Oracle::new(bad).unwrap_err();
+            let error = format!("{error} {error:?}");
+            assert!(error.contains(says), "{bad}: {error}");
+            assert!(!error.contains("tiger") && !error.contains("ti(ger"), "{error}");
         }
     }
 
@@ -243,6 +273,8 @@ mod tests {
     fn a_password_is_not_shown() {
         let oracle = Oracle::new("h/S").unwrap().password("hunter2").wallet_password("hunter3");
         assert!(!format!("{oracle:?}").contains("hunter"));
+        // Two words may be a host and a service, or what they should not be.
+        assert!(!format!("{:?}", Oracle::new("scott/tiger").unwrap()).contains("tiger"));
     }
 
     #[test]

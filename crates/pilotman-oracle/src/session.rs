@@ -26,6 +26,8 @@ const SLICE: u8 = 1;
 const SILENCE: Duration = Duration::from_millis(250);
 /// The database may forget a name ten days after somebody has said last that he uses it.
 const REFRESH: Duration = Duration::from_secs(12 * 3600);
+/// Where that was refused, it is said again after this time.
+const REFRESH_AGAIN: Duration = Duration::from_secs(600);
 /// So many handles are kept.
 const HANDLES: usize = 4096;
 
@@ -34,7 +36,7 @@ pub(crate) struct OracleSession {
     connector: Arc<Connector>,
     worker: Worker,
     id: Option<SessionId>,
-    /// What the database calls locks, and since when it surely knows them.
+    /// What the database calls locks, and until when it surely knows them.
     handles: HashMap<LockName, Handle>,
     /// What is held.
     held: HashMap<LockName, Handle>,
@@ -46,7 +48,8 @@ pub(crate) struct OracleSession {
 #[derive(Debug, Clone)]
 struct Handle {
     text: Arc<str>,
-    since: Time,
+    /// When it is to be told that the name is in use.
+    due: Time,
 }
 
 impl OracleSession {
@@ -79,25 +82,26 @@ impl OracleSession {
         answer.inspect_err(|failure| self.is_lost |= failure.after != After::Usable)
     }
 
-    /// Runs a block that should be answered at once.
+    /// Runs a block that should be answered at once. The drivers end a call that has no answer in their own time, or never: the time
+    /// is watched here.
     pub(crate) async fn run(&mut self, call: Call) -> Result<Vec<Value>, Failure> {
-        let answer = self.worker.run(call, self.oracle().sessions.heartbeat).await;
+        let limit = self.oracle().sessions.heartbeat;
+        let answer = self.connector.answer_within(limit, self.worker.run(call, limit)).await;
         self.seen(answer)
     }
 
     /// Runs a query.
     pub(crate) async fn query(&mut self, call: Call) -> Result<Vec<Vec<Value>>, Failure> {
-        let answer = self.worker.query(call, self.oracle().sessions.heartbeat).await;
+        let limit = self.oracle().sessions.heartbeat;
+        let answer = self.connector.answer_within(limit, self.worker.query(call, limit)).await;
         self.seen(answer)
     }
 
-    /// Runs a block that the database may take a slice to answer. The driver ends a call that has no answer in its own time, which
-    /// is not ours.
+    /// Runs a block that the database may take a slice to answer.
     async fn slice(&mut self, call: Call) -> Result<Vec<Value>, Failure> {
         let limit = Duration::from_secs(SLICE.into()) + self.oracle().sessions.heartbeat;
-        let work = async { Ok(self.worker.run(call, limit).await) };
-        let answer = self.connector.within(limit, work, || Error::unavailable("late")).await;
-        self.seen(answer.unwrap_or_else(|_| Err(Failure::late())))
+        let answer = self.connector.answer_within(limit, self.worker.run(call, limit)).await;
+        self.seen(answer)
     }
 
     fn error(&self, failure: Failure) -> Error {
@@ -105,12 +109,12 @@ impl OracleSession {
     }
 
     fn known(&self, name: &LockName) -> Option<Handle> {
-        self.handles.get(name).filter(|handle| self.now() < handle.since.after(REFRESH)).cloned()
+        self.handles.get(name).filter(|handle| self.now() < handle.due).cloned()
     }
 
     fn know(&mut self, name: &LockName, text: Option<String>) -> Result<Handle> {
         let text = text.ok_or_else(|| Error::new(ErrorKind::Internal, "the database gave no handle for a lock"))?;
-        let handle = Handle { text: text.into(), since: self.now() };
+        let handle = Handle { text: text.into(), due: self.now().after(REFRESH) };
         if self.handles.len() >= HANDLES {
             self.handles.clear();
         }
@@ -180,12 +184,28 @@ impl OracleSession {
         }
     }
 
-    /// Says for one of the held names, if it is time, that it is in use.
+    /// Says for one of the held names, if it is time, that it is in use. That it was refused is no end of the session: there are ten
+    /// days for it.
     async fn refresh(&mut self) -> Result<()> {
         let now = self.now();
-        let old = self.held.iter().find(|(_, handle)| now >= handle.since.after(REFRESH));
+        let old = self.held.iter().find(|(_, handle)| now >= handle.due);
         let Some((name, old)) = old.map(|(name, handle)| (name.clone(), handle.text.clone())) else { return Ok(()) };
-        let outs = self.run(statements::refresh(name.as_str())).await.map_err(|failure| self.error(failure))?;
+        let outs = match self.run(statements::refresh(name.as_str())).await {
+            Ok(outs) => outs,
+            Err(failure) if failure.after == After::Usable => {
+                let error = self.error(failure);
+                tracing::warn!(
+                    lock.backend = "oracle",
+                    lock.name = name.as_str(),
+                    %error,
+                    "the database could not be told that the name of a held lock is in use; this is tried again in 10 minutes"
+                );
+                let due = self.now().after(REFRESH_AGAIN);
+                self.held.entry(name).and_modify(|handle| handle.due = due);
+                return Ok(());
+            }
+            Err(failure) => return Err(self.error(failure)),
+        };
         let handle = self.know(&name, text(&outs, 0))?;
         if handle.text != old {
             self.is_lost = true;
@@ -270,7 +290,8 @@ impl Session for OracleSession {
     }
 
     async fn ping(&mut self) -> Result<()> {
-        let answer = self.worker.ping(self.oracle().sessions.heartbeat).await;
+        let limit = self.oracle().sessions.heartbeat;
+        let answer = self.connector.answer_within(limit, self.worker.ping(limit)).await;
         self.seen(answer).map_err(|failure| self.error(failure))?;
         self.refresh().await
     }

@@ -99,14 +99,14 @@ pub(crate) fn token(sequence: &str) -> Call {
     .out_number("token")
 }
 
-/// Makes a sequence, whose name is quoted. In a cluster its numbers come in order only if that is said.
-pub(crate) fn make_sequence(sequence: &str) -> Call {
-    Call::new(format!("BEGIN EXECUTE IMMEDIATE '{}'; END;", sequence_ddl(sequence)))
+/// Makes a sequence, whose name is quoted, that begins with this number. In a cluster its numbers come in order only if that is said.
+pub(crate) fn make_sequence(sequence: &str, first: u64) -> Call {
+    Call::new(format!("BEGIN EXECUTE IMMEDIATE '{}'; END;", sequence_ddl(sequence, first)))
 }
 
 /// What is said to whoever has to make it.
-pub(crate) fn sequence_ddl(sequence: &str) -> String {
-    format!("CREATE SEQUENCE {sequence} START WITH 1 INCREMENT BY 1 NOCYCLE CACHE 20 ORDER")
+pub(crate) fn sequence_ddl(sequence: &str, first: u64) -> String {
+    format!("CREATE SEQUENCE {sequence} START WITH {first} INCREMENT BY 1 NOCYCLE CACHE 20 ORDER")
 }
 
 /// Ends a session.
@@ -234,7 +234,7 @@ mod tests {
             ("three releases", release([handle, "b", "c"].into_iter())),
             ("a name is still in use", refresh(name)),
             ("a token", token(SEQUENCE)),
-            ("the sequence is made", make_sequence(SEQUENCE)),
+            ("the sequence is made", make_sequence(SEQUENCE, 1_700_000_000_000_000)),
             ("a session is ended", kill(&SessionId { sid: 17, serial: 4711, instance: 1 })),
             ("who holds a name", holders(Some(name))),
             ("who holds what", holders(None)),

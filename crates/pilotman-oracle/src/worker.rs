@@ -24,8 +24,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Opens a connection in a thread of its own. If nobody waits for it any longer, it is closed again. `thread` is kept until the
-    /// thread ends, and `turn` until the connection is open or can't be.
+    /// Opens a connection in a thread of its own. If nobody waits for it any longer, it is closed again. `thread_of` is kept until
+    /// the thread ends, and `turn` until the connection is open or can't be.
     pub(crate) async fn open<T: Send + 'static, U: Send + 'static>(
         driver: Arc<dyn Driver>,
         limit: Duration,

@@ -147,11 +147,12 @@ impl From<Ended> for OraError {
 
 impl Run<'_> {
     fn execute(&mut self, sql: &str) -> Result<Outcome, OraError> {
-        let words: Vec<String> = sql.split_whitespace().take(5).map(str::to_uppercase).collect();
+        let words: Vec<String> = sql.split_whitespace().take(6).map(str::to_uppercase).collect();
         match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["ALTER", "SESSION", "SET", ..] => Ok(Outcome::Done),
             ["ALTER", "SYSTEM", "KILL", "SESSION", ..] => self.kill_session(sql),
-            ["CREATE", "SEQUENCE", name, ..] => self.create_sequence(name),
+            ["CREATE", "SEQUENCE", name, "START", "WITH", first] => self.create_sequence(name, first),
+            ["CREATE", "SEQUENCE", name, ..] => self.create_sequence(name, "1"),
             _ => match plsql::parse(sql)? {
                 Sql::Select(columns) => self.select(&columns),
                 Sql::Block(statements) => self.block(&statements),
@@ -320,14 +321,16 @@ impl Run<'_> {
         }
     }
 
-    fn create_sequence(&self, name: &str) -> Result<Outcome, OraError> {
+    fn create_sequence(&self, name: &str, first: &str) -> Result<Outcome, OraError> {
+        let first: i64 = first.parse().map_err(|_| OraError::new(1722, "invalid number"))?;
         if self.database.is_denied(Privilege::CreateSequence) {
             return Err(OraError::new(1031, "insufficient privileges"));
         }
         match self.database.state().sequences.entry(name.trim_matches('"').into()) {
             Entry::Occupied(_) => Err(OraError::new(955, "name is already used by an existing object")),
             Entry::Vacant(entry) => {
-                entry.insert(0);
+                // The next one is the first.
+                entry.insert(first.saturating_sub(1));
                 Ok(Outcome::Done)
             }
         }

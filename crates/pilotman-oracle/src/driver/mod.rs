@@ -138,13 +138,14 @@ impl std::error::Error for Failure {}
 
 /// Whether a session that got this error has ended, or is in a state of which nothing is known.
 fn ends_session(code: u32) -> bool {
-    // Killed; internal errors; cancelled from outside; not logged on; the instance ends, is starting or is not there;
+    // Killed; internal errors, and the end of the server's process over one; cancelled from outside; not logged on; the instance ends, is starting or is not there;
     // idle or connected for too long; the connection is gone; the time of a call is over.
     const ENDS: [u32; 22] = [
-        22, 28, 600, 1012, 1013, 1033, 1034, 1041, 1089, 1090, 1092, 2396, 2397, 2399, 3113, 3114, 3135, 3136, 3156,
-        7445, 25408, 28547,
+        22, 28, 600, 603, 1012, 1013, 1033, 1034, 1041, 1089, 1090, 1092, 2396, 2397, 2399, 3113, 3114, 3135, 3136,
+        3156, 7445, 28547,
     ];
-    ENDS.contains(&code) || (12_150..12_700).contains(&code)
+    // What the network says; and what is said of a failover that could not go on with a call or a transaction.
+    ENDS.contains(&code) || (12_150..12_700).contains(&code) || (25_401..=25_409).contains(&code)
 }
 
 /// How connections are opened.

@@ -125,6 +125,8 @@ impl Connection for Session {
         let mut statement = ManuallyDrop::new(statement);
         let done = catch_unwind(AssertUnwindSafe(|| statement.execute_named(&named(call, &binds))));
         let Ok(result) = done else {
+            // The panic of its end is caught for itself, and what it has of the connection goes, so that the socket can be closed.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(ManuallyDrop::into_inner(statement))));
             return Err(Failure::over("the database's answer is none that the driver knows"));
         };
         drop(ManuallyDrop::into_inner(statement));

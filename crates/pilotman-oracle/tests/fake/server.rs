@@ -77,6 +77,10 @@ struct State {
     log: Vec<Statement>,
     /// What the next block is answered instead.
     failing: Option<OraError>,
+    /// The session that next runs a block with this in it is muted, once that is done.
+    muting: Option<&'static str>,
+    /// So many log-ins from now on have no answer; and so many wait for one.
+    hanging: (usize, usize),
 }
 
 /// A database on the loopback. Its sessions end with it.
@@ -151,6 +155,41 @@ impl Database {
     /// The next block is answered by this error.
     pub(crate) fn fail_next(&self, code: u32, message: &str) {
         self.state().failing = Some(OraError(code, message.to_owned()));
+    }
+
+    /// The session that next runs a block with this in it has no answer, and is muted from then on.
+    pub(crate) fn mute_at(&self, text: &'static str) {
+        self.state().muting = Some(text);
+    }
+
+    /// Somebody drops all sequences.
+    pub(crate) fn drop_sequences(&self) {
+        self.state().sequences.clear();
+    }
+
+    /// So many log-ins from now on have no answer as long as the database is there.
+    pub(crate) fn hang_log_ins(&self, count: usize) {
+        self.state().hanging.0 = count;
+    }
+
+    /// How many log-ins wait for an answer in vain.
+    pub(crate) fn hanging_log_ins(&self) -> usize {
+        self.state().hanging.1
+    }
+
+    /// Whether this log-in hangs; then it has.
+    fn hangs(&self) -> bool {
+        {
+            let mut state = self.state();
+            if state.hanging.0 == 0 {
+                return false;
+            }
+            state.hanging = (state.hanging.0 - 1, state.hanging.1 + 1);
+        }
+        while !self.is_down.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
     }
 
     /// All sessions of this module.
@@ -255,6 +294,9 @@ impl Database {
                 break;
             }
             let question: Json = serde_json::from_str(&line).expect("the driver speaks JSON");
+            if question["do"] == "login" && self.hangs() {
+                break;
+            }
             let answer = match question["do"].as_str() {
                 Some("login") => self.log_in(sid, serial, &question, &writing),
                 _ if self.is_killed(sid) => Err(OraError(28, "ORA-00028: your session has been killed".into())),
@@ -356,6 +398,10 @@ impl Database {
             })
         };
         let outs: Vec<Json> = outs.iter().map(out).collect::<Result<_, OraError>>()?;
+        let is_muted = self.state().muting.take_if(|muting| text.contains(*muting)).is_some();
+        if is_muted {
+            self.mute(sid);
+        }
         Ok(json!({"outs": outs}))
     }
 
@@ -532,7 +578,7 @@ impl Packages for OfSession<'_> {
                 sequence,
                 "START",
                 "WITH",
-                "1",
+                first,
                 "INCREMENT",
                 "BY",
                 "1",
@@ -547,7 +593,8 @@ impl Packages for OfSession<'_> {
                 if state.sequences.contains_key(*sequence) {
                     return Err(OraError(955, "ORA-00955: name is already used by an existing object".into()));
                 }
-                state.sequences.insert((*sequence).to_owned(), 0);
+                let first: i64 = first.parse().map_err(|_| OraError(1722, "ORA-01722: invalid number".into()))?;
+                state.sequences.insert((*sequence).to_owned(), first - 1);
                 Ok(Val::Null)
             }
             ["ALTER", "SYSTEM", "KILL", "SESSION", which, "IMMEDIATE"] => {

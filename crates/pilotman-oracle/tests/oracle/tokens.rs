@@ -22,6 +22,24 @@ async fn the_sequence_is_made_once_and_tokens_increase() {
 }
 
 #[tokio::test]
+async fn a_sequence_that_is_made_anew_goes_on_above() {
+    let database = Database::start();
+    let locks = locks(&database);
+    let mut last = 0;
+    for _ in 0..3 {
+        for _ in 0..5 {
+            let guard = locks.mutex("m").fenced().unwrap().acquire().await.unwrap();
+            assert!(guard.token() > last, "{} after {last}", guard.token());
+            last = guard.token();
+            guard.release().await.unwrap();
+        }
+        database.drop_sequences();
+    }
+    // As a time, it is one of these years: far from what a number of the database can't be.
+    assert!((1_600_000_000_000_000..9_000_000_000_000_000).contains(&last), "{last}");
+}
+
+#[tokio::test]
 async fn nobody_makes_a_sequence_who_needs_none() {
     let database = Database::start();
     locks(&database).mutex("m").acquire().await.unwrap().release().await.unwrap();

@@ -103,12 +103,17 @@ mod tests {
         let mut address = Address::parse(text)?;
         let oracle = read(&mut address)?;
         address.query.finish()?;
-        Ok(format!("{oracle:?}"))
+        Ok(all(&oracle))
+    }
+
+    /// The options, with what they don't show.
+    fn all(oracle: &Oracle) -> String {
+        format!("{} {oracle:?}", oracle.connect_string())
     }
 
     #[track_caller]
     fn same(text: &str, oracle: Oracle) {
-        assert_eq!(shown(text).unwrap(), format!("{oracle:?}"), "{text}");
+        assert_eq!(shown(text).unwrap(), all(&oracle), "{text}");
     }
 
     #[test]
