@@ -142,9 +142,18 @@ impl Process {
     /// Gives back what could not be given back before. Says whether nothing is left of it.
     pub(super) fn pay(&self) -> bool {
         let owed = std::mem::take(&mut *lock(&self.owed));
+        let mut stuck = Vec::new();
         let unpaid = |(slot, id, holds): &(Slot, AttemptId, bool)| {
             // The others of one chain would meet the same.
-            self.try_give_back(slot, *id, *holds, BRIEF).is_err()
+            let bucket = slot.bucket();
+            if stuck.contains(&bucket) {
+                return true;
+            }
+            let unpaid = self.try_give_back(slot, *id, *holds, BRIEF).is_err();
+            if unpaid {
+                stuck.push(bucket);
+            }
+            unpaid
         };
         let mut left: Vec<_> = owed.into_iter().filter(unpaid).collect();
         let mut owed = lock(&self.owed);

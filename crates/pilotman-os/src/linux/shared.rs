@@ -85,12 +85,16 @@ impl Shared {
             // Hardly ever any: no allocation then.
             (last, here.cloned().collect::<Vec<_>>())
         };
+        // One that can't be looked at now doesn't hide what is in another.
+        let mut failed = None;
         for process in last.into_iter().chain(others) {
-            if let Some(found) = work(&process)? {
-                return Ok(Some(found));
+            match work(&process) {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(None)
+        failed.map_or(Ok(None), Err)
     }
 
     /// The table as it is, without joining it; `None` if there is none.

@@ -1,13 +1,14 @@
 //! The table: a file that all processes have mapped.
 
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pilotman_core::{Error, Result};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags};
@@ -21,6 +22,8 @@ use super::layout::{Header, Layout, MAGIC};
 const SIZE: usize = size_of::<Layout>();
 /// How often opening is repeated because somebody replaces the table under our hands.
 const RACES: usize = 64;
+/// How long somebody may take to make the table as new, after a boot and from a slow disk.
+const RENEWING: Duration = Duration::from_secs(2);
 
 /// Where a table is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +85,11 @@ impl Table {
     pub(crate) fn open(place: &Place) -> Result<Self> {
         let directory = directory::open(&place.directory, place.shared)?;
         let fail = |errno| failed("can't open the lock table", &place.path, errno);
-        let here = Here::look();
-        for _ in 0..RACES {
+        let here = Here::look().map_err(fail)?;
+        let since = Instant::now();
+        let mut races = 0;
+        while races < RACES {
+            races += 1;
             let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
             let file = match rustix::fs::openat(&directory, &*place.file, flags, Mode::empty()) {
                 Ok(file) => file,
@@ -102,6 +108,11 @@ impl Table {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
+                    if since.elapsed() >= RENEWING {
+                        let what = format!("{} is being made as new by another process", place.path.display());
+                        return Err(Error::unavailable(what).no_effect(true));
+                    }
+                    races -= 1;
                     std::thread::sleep(Duration::from_millis(1));
                     continue;
                 }
@@ -150,6 +161,8 @@ impl Table {
     /// Makes it as new for those who are here, while nobody else has it. If this is interrupted, it still doesn't fit,
     /// and the next one does the same.
     fn renew(&self, here: &Here) {
+        // From here to the end it fits nobody.
+        self.header.boot.store(!here.boot, Ordering::SeqCst);
         const WORD: usize = size_of::<AtomicU64>();
         let (all, header) = (SIZE / WORD, size_of::<Header>() / WORD);
         // SAFETY: the whole mapping, which is aligned to a page and consists of atomics, for which any bits are a valid
@@ -213,16 +226,20 @@ struct Here {
 }
 
 impl Here {
-    fn look() -> Self {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    fn look() -> Result<Self, Errno> {
+        let boot = match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+            // A system without it tells no boots apart.
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            read => read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
+        };
         let digits: String = boot.chars().filter(char::is_ascii_hexdigit).take(16).collect();
         let namespace = rustix::fs::stat("/proc/self/ns/pid").map(|stat| stat.st_ino);
         // When a process started is told by another clock in another time namespace.
         let clock = rustix::fs::stat("/proc/self/ns/time").map_or(0, |stat| stat.st_ino);
-        Self {
+        Ok(Self {
             boot: u64::from_str_radix(&digits, 16).unwrap_or(0),
             pid_namespace: namespace.unwrap_or(0) ^ clock.rotate_left(32),
-        }
+        })
     }
 }
 

@@ -92,8 +92,11 @@ impl Thread {
     }
 
     fn go_round(&mut self) {
-        // One by one: what follows a panic is still to be done.
-        while let Some(command) = self.next() {
+        // One by one: what follows a panic is still to be done. No more than there are now: those who wait have their turn,
+        // too, and what comes meanwhile rings.
+        let now = lock(&self.keeper.commands).len();
+        for _ in 0..now {
+            let Some(command) = self.next() else { break };
             self.obey(command);
         }
         self.refresh();
