@@ -1,7 +1,7 @@
 //! What each member allows the time-out of a session to be. A session that moves to a member that allows less than was asked for
 //! is shortened there, for good, and the driver tells nobody. So the members are asked, as far as they answer such words.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -37,15 +37,18 @@ pub(crate) async fn ask(hosts: &[Host], clock: &Arc<dyn Clock>) -> Vec<Option<Bo
 }
 
 /// Counts on no more than the member allows that allows the least.
-pub(crate) async fn look_after(zookeeper: &ZooKeeper, session: &Session) {
+pub(crate) async fn look_after(zookeeper: &ZooKeeper, session: &Weak<Session>, clock: &Arc<dyn Clock>) {
     // Words are not answered on ports for TLS.
     if zookeeper.tls.is_some() {
         return;
     }
-    let found = ask(&zookeeper.hosts, session.clock()).await;
-    let told = zookeeper.hosts.iter().zip(found).filter_map(|(host, bounds)| Some((host, bounds?.most)));
-    if let Some((host, most)) = told.min_by_key(|(_, most)| *most)
-        && session.shorten(host, most)
+    let found = ask(&zookeeper.hosts, clock).await;
+    let Some(session) = session.upgrade() else { return };
+    // A session of no length is none that a server would keep.
+    let told = zookeeper.hosts.iter().zip(found).filter_map(|(host, bounds)| Some((host, bounds?)));
+    let told = told.filter(|(_, bounds)| !bounds.most.is_zero());
+    if let Some((host, Bounds { most, tick, .. })) = told.min_by_key(|(_, bounds)| bounds.most)
+        && session.shorten(host, most, tick)
     {
         tracing::warn!(
             member = %host,

@@ -51,13 +51,15 @@ pub(crate) async fn keep(link: Weak<Link>, session: Arc<Session>) {
 
 fn look_at_bounds(link: &Weak<Link>, session: &Arc<Session>) {
     let Some(zookeeper) = link.upgrade().map(|link| link.zookeeper.clone()) else { return };
-    let session = session.clone();
-    tokio::spawn(async move { bounds::look_after(&zookeeper, &session).await });
+    // A member that answers nobody doesn't keep a session that is closed.
+    let (session, clock) = (Arc::downgrade(session), session.clock().clone());
+    tokio::spawn(async move { bounds::look_after(&zookeeper, &session, &clock).await });
 }
 
 /// What is due; `false`: nobody needs the session any longer.
 fn tick(link: &Weak<Link>, session: &Arc<Session>) -> bool {
     let Some(link) = link.upgrade() else { return false };
+    session.report_unsure();
     for place in session.begin_sweeps() {
         tokio::spawn(async move { place.sweep().await });
     }

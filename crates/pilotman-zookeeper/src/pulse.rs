@@ -15,6 +15,7 @@ use pilotman_core::clock::Time;
 #[derive(Debug)]
 pub(crate) struct Pulse {
     timeout: Duration,
+    gap: Duration,
     /// When the last thing was sent of which the leader surely knows.
     known: Time,
     /// Those answered heartbeats of which it may not know yet, oldest first: when they were sent, and when their answers were here.
@@ -24,7 +25,7 @@ pub(crate) struct Pulse {
 impl Pulse {
     /// Of a session that was asked for at `opened`: the leader makes sessions itself.
     pub(crate) fn new(timeout: Duration, opened: Time) -> Self {
-        Self { timeout, known: opened, answered: VecDeque::new() }
+        Self { timeout, gap: Self::gap(timeout), known: opened, answered: VecDeque::new() }
     }
 
     /// After which time of silence the ensemble ends the session.
@@ -32,9 +33,13 @@ impl Pulse {
         self.timeout
     }
 
-    /// It does so earlier than was thought.
-    pub(crate) fn shorten(&mut self, timeout: Duration) {
+    /// It does so earlier than was thought. The leader asks no more often for that: the gap is shorter only where the member's
+    /// tick is known to allow it.
+    pub(crate) fn shorten(&mut self, timeout: Duration, tick: Option<Duration>) {
         self.timeout = self.timeout.min(timeout);
+        if let Some(tick) = tick {
+            self.gap = self.gap.min(Self::gap(self.timeout).max(tick / 2));
+        }
     }
 
     /// How often a heartbeat is due.
@@ -51,7 +56,7 @@ impl Pulse {
     /// A heartbeat that was sent then has been answered now.
     pub(crate) fn answered(&mut self, sent: Time, now: Time) {
         while let Some(&(earlier, there)) = self.answered.front() {
-            if sent.since(there) < Self::gap(self.timeout) {
+            if sent.since(there) < self.gap {
                 break;
             }
             self.known = self.known.max(earlier);
@@ -118,13 +123,27 @@ mod tests {
     #[test]
     fn a_session_that_is_shortened_is_counted_on_for_less() {
         let mut pulse = Pulse::new(TIMEOUT, at(100));
-        pulse.shorten(Duration::from_secs(20));
+        let tick = Some(Duration::from_secs(2));
+        pulse.shorten(Duration::from_secs(20), tick);
         assert_eq!(pulse.surely_until(), at(108), "never for more");
-        pulse.shorten(Duration::from_secs(4));
+        pulse.shorten(Duration::from_secs(4), tick);
         assert_eq!((pulse.surely_until(), pulse.timeout()), (at(104), Duration::from_secs(4)));
         pulse.answered(at(101), at(101));
         pulse.answered(at(102), at(102));
         assert_eq!(pulse.surely_until(), at(105));
+    }
+
+    #[test]
+    fn a_shorter_session_does_not_have_the_leader_ask_more_often() {
+        for tick in [None, Some(Duration::from_secs(4))] {
+            let mut pulse = Pulse::new(TIMEOUT, at(100));
+            pulse.shorten(Duration::from_secs(4), tick);
+            pulse.answered(at(101), at(101));
+            pulse.answered(at(102), at(102));
+            assert_eq!(pulse.surely_until(), at(104), "the leader may not have asked in between");
+            pulse.answered(at(103), at(103));
+            assert_eq!(pulse.surely_until(), at(105));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use pilotman_core::backend::{AttemptId, Holding, Renewal};
@@ -16,13 +17,17 @@ use crate::pulse::Pulse;
 /// So many nodes are read by one request.
 const BATCH: usize = 128;
 
+/// Between two renewals of a lease that is always due.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
 /// One result for each.
 pub(crate) async fn renew(holds: &[Arc<Holding>]) -> Vec<Result<Renewal>> {
     let places: Vec<Option<Arc<Place>>> = holds.iter().map(|hold| hold.state::<Arc<Place>>().cloned()).collect();
-    // A lease that its session can't keep any longer is due again as soon as it was renewed.
+    // A lease that its session can't keep any longer is due again as soon as it was renewed: not at once, but long before the
+    // engine gives a renewal up, after 2 s or a sixth of the lease.
     let is_short = |place: &&Arc<Place>| place.held_lease().is_some_and(|lease| place.session.timeout() < lease);
     if let Some(place) = places.iter().flatten().find(is_short) {
-        let pause = Pulse::cadence(place.session.timeout());
+        let pause = Pulse::cadence(place.session.timeout()).min(LONGEST_PAUSE);
         Sleep::new(place.session.clock().clone(), pause).await;
     }
     // A node that is watched tells by itself that it went, but a server that is silent tells nothing: one is read at least.

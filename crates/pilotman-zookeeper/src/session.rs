@@ -85,14 +85,29 @@ impl Session {
     }
 
     /// This member keeps sessions for so long at most. Whether that is news.
-    pub(crate) fn shorten(&self, member: &Host, most: Duration) -> bool {
+    pub(crate) fn shorten(&self, member: &Host, most: Duration, tick: Option<Duration>) -> bool {
         let is_news = most < self.timeout();
         if is_news {
-            lock(&self.pulse).shorten(most);
+            lock(&self.pulse).shorten(most, tick);
             *lock(&self.shortest) = Some(member.clone());
             self.pulsed.notify_waiters();
         }
         is_news
+    }
+
+    /// Tells the loss of all holds once a session that was shortened may have ended: what the engine counts on for them may go
+    /// further, from when more was thought.
+    pub(crate) fn report_unsure(&self) {
+        let unsure = {
+            let pulse = lock(&self.pulse);
+            pulse.timeout() < self.asked && self.now() >= pulse.surely_until()
+        };
+        if unsure {
+            let places: Vec<_> = lock(&self.places).by_id.values().filter(|place| place.is_held()).cloned().collect();
+            for place in places {
+                self.environment.events.lost(place.id, LossReason::Expired);
+            }
+        }
     }
 
     /// Whether it lasts as long as this lease of a new hold.

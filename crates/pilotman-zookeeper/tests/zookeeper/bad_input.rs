@@ -66,7 +66,7 @@ async fn a_chroot_that_is_not_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_time_out_that_the_servers_don_t_allow() {
-    let server = Server::start(&["maxSessionTimeout=2000"]).unwrap();
+    let server = Server::start(&["maxSessionTimeout=6000"]).unwrap();
     let error = refusal(&locks_of(options(server.port()))).await;
     assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
     assert!(error.to_string().contains("2s") && error.to_string().contains("maxSessionTimeout"), "{error}");
@@ -145,7 +145,7 @@ async fn a_member_that_allows_shorter_sessions_than_the_others() {
     let short = Server::start(&["maxSessionTimeout=2000"]).unwrap();
     let both = || {
         let zookeeper = ZooKeeper::hosts([format!("127.0.0.1:{port}"), short.address()]).unwrap();
-        zookeeper.session_timeout(ms(3000)).connect_timeout(ms(20_000))
+        zookeeper.session_timeout(ms(9000)).connect_timeout(ms(20_000))
     };
     // With a session at the other one, which agrees to what was asked for.
     let mut sessions = (0..50).map(|_| locks_of(both()));
@@ -153,7 +153,7 @@ async fn a_member_that_allows_shorter_sessions_than_the_others() {
         let locks = sessions.next().expect("one of them is at the other server");
         match locks.check().await {
             Ok(()) => break locks,
-            Err(error) => assert!(error.to_string().contains("2s at most"), "{error}"),
+            Err(error) => assert!(error.to_string().contains("6s at most"), "{error}"),
         }
     };
     let name = unique("short");
@@ -166,7 +166,11 @@ async fn a_member_that_allows_shorter_sessions_than_the_others() {
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
                 let text = error.to_string();
-                assert!(text.contains(&short.address()) && text.contains("maxSessionTimeout"), "{text}");
+                if !text.contains(&short.address()) {
+                    // It was asked for anew meanwhile, at the other server.
+                    return false;
+                }
+                assert!(text.contains("maxSessionTimeout"), "{text}");
                 true
             }
         }

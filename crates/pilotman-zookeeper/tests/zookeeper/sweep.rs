@@ -98,7 +98,9 @@ async fn a_hold_whose_lease_has_ended_is_swept_while_its_session_goes_on() {
     assert!(backend.has_session() && stays.ensure_held().is_ok());
     // Once more, by an attempt that does not wait.
     drop(guard);
-    drop(locks.mutex(&name).lease(LEASE).try_acquire().await.unwrap().expect("it is free"));
+    let again = locks.mutex(&name).lease(LEASE);
+    // With so short a lease a server on a busy machine may answer too late.
+    eventually("it is had", || async { matches!(again.try_acquire().await, Ok(Some(_))) }).await;
     eventually("it is swept again", || async { crate::common::children(&witness, &path).await.is_empty() }).await;
     locks.close().await;
 }
