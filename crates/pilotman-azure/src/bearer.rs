@@ -3,6 +3,7 @@
 //! request wait for it.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use azure_core::time::OffsetDateTime;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::failure;
 
@@ -22,6 +24,8 @@ const EARLY: Duration = Duration::from_secs(5 * 60);
 const LATE: Duration = Duration::from_secs(5);
 /// A credential that gives no answer for so long is asked again.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same where nothing works without a new token. Command line tools of developers take some seconds.
+const SHORT_PATIENCE: Duration = Duration::from_secs(20);
 /// The pause before a credential is asked again, while the last token is good.
 const PAUSE: Duration = Duration::from_secs(10);
 /// The same where nothing works without a new one.
@@ -95,6 +99,7 @@ impl Bearer {
 
     fn next(&self, scopes: &[&str]) -> Next {
         let now = OffsetDateTime::now_utc();
+        let mut question = None;
         let mut state = lock(&self.state);
         if state.scopes != scopes {
             *state = State { scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(), ..State::default() };
@@ -104,32 +109,43 @@ impl Bearer {
             && state.flight.is_none()
             && !(state.pauses(now) && (good.is_some() || state.failed.is_some()))
         {
-            state.flight = Some(self.ask(state.scopes.clone()));
+            let patience = if good.is_some() { PATIENCE } else { SHORT_PATIENCE };
+            let (flight, task) = self.ask(state.scopes.clone(), patience);
+            state.flight = Some(flight);
+            question = Some(task);
         }
-        match (good, &state.flight, &state.failed) {
+        let next = match (good, &state.flight, &state.failed) {
             (Some(token), _, _) => Next::Have(token),
             (None, Some(flight), _) => Next::Wait(flight.clone()),
             (None, None, Some(error)) => Next::Failed(error.clone()),
             (None, None, None) => Next::Failed(Arc::new(failed("the credential gives tokens that have ended"))),
+        };
+        drop(state);
+        if let Some(question) = question {
+            // A runtime that is ending drops it at once, and that takes the lock.
+            drop(Handle::current().spawn(question));
         }
+        next
     }
 
-    /// Asks the credential in a task of its own: it goes on when the request that needs it is given up.
-    fn ask(&self, scopes: Vec<String>) -> Flight {
+    /// A question to the credential, and the task that asks it: it goes on when the request that needs it is given up.
+    fn ask(&self, scopes: Vec<String>, patience: Duration) -> (Flight, impl Future<Output = ()> + Send + use<>) {
         let (credential, state) = (self.credential.clone(), self.state.clone());
         let under_way = UnderWay { state, scopes: scopes.clone() };
-        let task = Handle::current().spawn(async move {
+        let (sender, receiver) = oneshot::channel();
+        let task = async move {
             let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
-            let answer = match tokio::time::timeout(PATIENCE, credential.get_token(&scopes, None)).await {
+            let answer = match tokio::time::timeout(patience, credential.get_token(&scopes, None)).await {
                 Ok(answer) => answer.map_err(Arc::new),
-                Err(_) => Err(Arc::new(silent())),
+                Err(_) => Err(Arc::new(silent(patience))),
             };
             under_way.end(&answer);
-            answer
-        });
-        let ended =
-            task.map(|ended| ended.unwrap_or_else(|_| Err(Arc::new(failed("the task that asks for it has ended")))));
-        ended.boxed().shared()
+            // Nobody may wait for it any more; what it says is kept all the same.
+            let _ = sender.send(answer);
+        };
+        let ended = receiver
+            .map(|answer| answer.unwrap_or_else(|_| Err(Arc::new(failed("the task that asks for it has ended")))));
+        (ended.boxed().shared(), task)
     }
 }
 
@@ -177,8 +193,8 @@ fn failed(why: &'static str) -> SdkError {
     SdkError::with_message(SdkKind::Credential, why)
 }
 
-fn silent() -> SdkError {
-    let inner = SdkError::with_message(SdkKind::Io, format!("the credential gave no answer within {PATIENCE:?}"));
+fn silent(patience: Duration) -> SdkError {
+    let inner = SdkError::with_message(SdkKind::Io, format!("the credential gave no answer within {patience:?}"));
     let text = inner.to_string();
     SdkError::with_error(SdkKind::Credential, inner, text)
 }
