@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+/// A wait that nothing interrupts and that lasts for so long is none for a disk.
+const ASLEEP: Duration = Duration::from_millis(300);
+/// For what the kernel does soon.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(1);
 
@@ -35,9 +38,10 @@ impl Stopped {
         loop {
             let all = processes()?;
             let tree = below(&all, root);
-            let mut settled = all.iter().all(|entry| entry.id != root || is_still(entry));
+            let asleep = start.elapsed() > ASLEEP;
+            let mut settled = all.iter().all(|entry| entry.id != root || is_still(entry, asleep));
             for entry in tree {
-                settled &= is_still(&entry);
+                settled &= is_still(&entry, asleep);
                 if stopped.entries.iter().all(|known| known.id != entry.id) {
                     settled = false;
                     stopped.entries.push(entry);
@@ -89,7 +93,7 @@ impl Stopped {
 /// Waits until all processes of a group that was sent the signal to stop have stopped: until then they still answer.
 pub(crate) fn wait_stopped(group: Pid) -> io::Result<()> {
     let (group, start) = (group.as_raw_nonzero().get(), Instant::now());
-    while processes()?.iter().any(|entry| entry.group == group && !is_still(entry)) {
+    while processes()?.iter().any(|entry| entry.group == group && !is_still(entry, start.elapsed() > ASLEEP)) {
         if start.elapsed() > PATIENCE {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("not all of group {group} has stopped")));
         }
@@ -98,9 +102,11 @@ pub(crate) fn wait_stopped(group: Pid) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether it runs nothing any more: each thread stops for itself.
-fn is_still(entry: &Entry) -> bool {
-    let is_still = |state| matches!(state, 'T' | 't' | 'Z' | 'X');
+/// Whether it runs nothing any more: each thread stops for itself. One that has long been in a wait that nothing interrupts
+/// counts, if `asleep` says so: who started a child by `vfork` that was stopped before it was another program never stops, and
+/// runs nothing either.
+fn is_still(entry: &Entry, asleep: bool) -> bool {
+    let is_still = |state| matches!(state, 'T' | 't' | 'Z' | 'X') || asleep && state == 'D';
     let threads = || fs::read_dir(format!("/proc/{}/task", entry.id)).into_iter().flatten().flatten();
     // What can't be read has ended.
     let state = |thread: fs::DirEntry| Some(parse(0, &fs::read_to_string(thread.path().join("stat")).ok()?)?.state);

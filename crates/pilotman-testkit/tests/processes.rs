@@ -94,6 +94,20 @@ fn kill_ends_a_frozen_process_that_ignores_everything() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_shell_that_is_always_starting_something_can_be_frozen() {
+    let directory = tempfile::tempdir().unwrap();
+    // Where the shell uses `vfork`, it waits for its child without interruption, and that may be stopped first.
+    let script = "echo ready; while :; do /bin/true; done";
+    let mut process = Process::spawn("busy", shell(script), &directory.path().join("log")).unwrap();
+    ready(&mut process);
+    for _ in 0..20 {
+        process.freeze().unwrap();
+        process.thaw().unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn freeze_and_thaw_stop_and_resume_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut process =

@@ -6,6 +6,7 @@
 mod client;
 mod locks;
 mod plsql;
+mod rights;
 mod server;
 
 #[allow(unused_imports, reason = "each test target uses a part of it")]
@@ -15,4 +16,6 @@ pub(crate) use locks::{
     DEADLOCK, Ended, ILLEGAL_HANDLE, Locks, MAXWAIT, OWNED, PARAMETER, SUCCESS, Seen, TIMEOUT, compatible,
 };
 #[allow(unused_imports, reason = "each test target uses a part of it")]
-pub(crate) use server::{Database, Rights, Statement};
+pub(crate) use rights::Rights;
+#[allow(unused_imports, reason = "each test target uses a part of it")]
+pub(crate) use server::{Database, Statement};

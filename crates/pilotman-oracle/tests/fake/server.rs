@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 
 use super::locks::{Ended, ILLEGAL_HANDLE, Locks, PARAMETER, Seen};
 use super::plsql::{self, Arguments, OraError, Packages, Val};
+use super::rights::Rights;
 
 /// The values of IN binds, by their names.
 type Ins = HashMap<String, Val>;
@@ -19,36 +20,6 @@ type Outs = Vec<(String, String)>;
 
 /// The longest name of a lock, in bytes.
 const LONGEST: usize = 128;
-
-/// What the user may do, and what the database is.
-#[derive(Debug, Clone)]
-pub(crate) struct Rights {
-    pub(crate) dbms_lock: bool,
-    pub(crate) views: bool,
-    pub(crate) alter_system: bool,
-    pub(crate) create_sequence: bool,
-    pub(crate) create_session: bool,
-    pub(crate) role: &'static str,
-    pub(crate) failover: &'static str,
-    pub(crate) character_set: &'static str,
-    pub(crate) limits: [&'static str; 3],
-}
-
-impl Default for Rights {
-    fn default() -> Self {
-        Self {
-            dbms_lock: true,
-            views: true,
-            alter_system: true,
-            create_sequence: true,
-            create_session: true,
-            role: "PRIMARY",
-            failover: "NONE",
-            character_set: "AL32UTF8",
-            limits: ["UNLIMITED"; 3],
-        }
-    }
-}
 
 /// A text that was run, by whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
