@@ -66,7 +66,7 @@ async fn a_chroot_that_is_not_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_time_out_that_the_servers_don_t_allow() {
-    let server = Server::start(&["maxSessionTimeout=6000"]).unwrap();
+    let server = Server::start(&["maxSessionTimeout=2000"]).unwrap();
     let error = refusal(&locks_of(options(server.port()))).await;
     assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
     assert!(error.to_string().contains("2s") && error.to_string().contains("maxSessionTimeout"), "{error}");
@@ -142,7 +142,7 @@ async fn sasl_is_used_where_it_is_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_allows_shorter_sessions_than_the_others() {
     let (_server, port) = shared();
-    let short = Server::start(&["maxSessionTimeout=2000"]).unwrap();
+    let short = Server::start(&["maxSessionTimeout=6000"]).unwrap();
     let both = || {
         let zookeeper = ZooKeeper::hosts([format!("127.0.0.1:{port}"), short.address()]).unwrap();
         zookeeper.session_timeout(ms(9000)).connect_timeout(ms(20_000))
