@@ -1,20 +1,10 @@
 //! An answer that the driver can't cope with is an error, not the end of the task.
 
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::future::Future;
 
 /// Runs what the driver does. After a panic the connection has to be given up, as after any error that is not the server's.
-pub(crate) async fn calmly<T>(work: impl Future<Output = tiberius::Result<T>>) -> tiberius::Result<T> {
-    let mut work = pin!(work);
-    poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))).unwrap_or_else(|_| {
-            let error = "the server's answer is none that the driver knows";
-            Poll::Ready(Err(tiberius::error::Error::Protocol(error.into())))
-        })
-    })
-    .await
+pub(crate) async fn calmly<T>(work: impl Future<Output = tiberius::Result<T>> + Send) -> tiberius::Result<T> {
+    pilotman_session::calmly(work, |error| tiberius::error::Error::Protocol(error.into())).await
 }
 
 #[cfg(test)]

@@ -22,9 +22,11 @@
 //! | `opening` | sessions are opened one at a time |
 //! | `line` | one session as the others see it |
 //! | `task` | the task that runs a session's statements |
+//! | `calm` | a driver that panics is an error |
 
 #![forbid(unsafe_code)]
 
+mod calm;
 mod driver;
 mod line;
 mod opening;
@@ -33,6 +35,7 @@ mod sessions;
 mod shared;
 mod task;
 
+pub use calm::calmly;
 pub use driver::{Attempted, Driver, Granted, Request, Session, Stop};
 pub use options::SessionOptions;
 pub use sessions::{SessionHold, Sessions};
